@@ -9,14 +9,13 @@ anew after each answer, in one step, so a kill loses none, and what was judged i
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from campus_tune.data.judged import FEW, KEEP, KEY, kept_of
 from campus_tune.words.errors import DataError
-from campus_tune.words.files import atomic_write, read_jsonl
+from campus_tune.words.files import read_jsonl, write_jsonl
 from campus_tune.words.types import Json
 
 SUFFIX = ".jsonl"
@@ -71,7 +70,7 @@ def write_rows(path: Path, rows: Sequence[Json], *, known: Collection[str]) -> W
         listed.setdefault(str(row[KEY]), {**row, KEEP: told.get(KEEP)})
     new = len(listed.keys() - before.keys())
     listed |= {key: row for key, row in before.items() if key not in listed}
-    _write(path, listed.values())
+    write_jsonl(path, listed.values())
     return Written(len(listed), new, sum(row[KEEP] is not None for row in before.values()))
 
 
@@ -94,11 +93,6 @@ def read_rows(path: Path) -> list[Json]:
                 "one of them."
             )
     return [{**row, KEEP: kept} for row, kept in zip(rows, kept_of(path, rows), strict=True)]
-
-
-def _write(path: Path, rows: Iterable[Json]) -> None:
-    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    atomic_write(path, (line.encode("utf-8", "replace") for line in lines))
 
 
 class Judging:
@@ -133,7 +127,7 @@ class Judging:
             StorageError: it cannot be written. The answers before are in the file.
         """
         self.rows[self.place] = {**self.rows[self.place], KEEP: keep}
-        _write(self.path, self.rows)
+        write_jsonl(self.path, self.rows)
         self._next()
 
     def skip(self) -> None:

@@ -146,22 +146,21 @@ class FirstLook:
         Args:
             model: whose tokenizer and chat template are asked, as a run would; words are counted where they cannot be.
         """
-        some = self.rows[:: max(1, -(-len(self.rows) // MEASURED))]
+        some = slice(None, None, max(1, -(-len(self.rows) // MEASURED)))
         text_field = self.shape.dataset_text_field
         settings: Json = {"model_name_or_path": model, "max_length": None, "dataset_text_field": text_field}
         findings: list[Finding] = []
         merged = r"(\[RANK \d+\] )?The tokenized prompt is not a prefix"  # TRL: one long line for each end of a prompt
         try:
             with left_out("trl.trainer.sft_trainer", merged) as lines:
-                prepared = prepare_rows(settings, as_dataset(some, self.name))
+                prepared = prepare_rows(settings, as_dataset(self.rows[some], self.name))
         except CampusError as error:
             prepared, findings = None, as_findings(error)
         if lines.met:
             what = "Ends of prompts melt into tokens with the beginnings of their answers, and are left out by TRL."
             findings.append(Finding("warning", what, "End each prompt with a line break or a space."))
         if prepared is None:
-            texts = self.texts[:: max(1, -(-len(self.rows) // MEASURED))]
-            return count_words(texts), "words", findings
+            return count_words(self.texts[some]), "words", findings
         return prepared.texts.prompt_tokens + prepared.texts.response_tokens, "tokens", findings
 
 

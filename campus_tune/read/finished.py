@@ -121,14 +121,12 @@ def read_finished(run: Path | str) -> FinishedRun:
         raise DataError(f"`{run}` must hold a run's {FOLDER}/{FILE}, got none. Name the output_dir of a run.")
     events, home = read_events(ledger), ledger.parent
     decisions = [event for event in events if event["event"] == "decision"]
-    began = [event for event in events if event["event"] in ("run", "resumed") and "dropped" in event]
-    later = events[events.index(began[-1]) :] if began else []
+    began = beginnings(events)
     ends = {event["stage"]: event for event in events if event["event"] == "stage_end"}
     weighted = [weight_numbers(ends.get(decision["stage"], {})) for decision in decisions]
     probes = [event for event in events if event["event"] == "probes"]
     told = [reward for decision in decisions if (reward := decision.get("reward")) is not None]
     worth = {reward["stage"]: {name: reward[name] for name in ("value", "scaled")} for reward in told}
-    left_out = any(event["dropped"] for event in later if event["event"] == "suspects" or event is later[0])
     return FinishedRun(
         steps=np.array([decision["step"] for decision in decisions], dtype=np.int64),
         chosen=tuple(decision["chosen"] for decision in decisions),
@@ -137,7 +135,7 @@ def read_finished(run: Path | str) -> FinishedRun:
         passes=_by_stage(decisions, "passes"),
         passed_over=np.array([decision.get("passed_over", 0) for decision in decisions], dtype=np.int64),
         cells=began[-1].get("cells", {}) if began else {},
-        dropped=read_jsonl(home / DROPPED) if left_out else (),
+        dropped=read_dropped(home, events),
         map=read_stored(home / MAP, "map"),
         weights=_by_stage(weighted, "numbers", np.nan),
         weight_by_domain=_by_stage(weighted, "by_domain", np.nan),
@@ -154,6 +152,27 @@ def read_finished(run: Path | str) -> FinishedRun:
         transfer=_transfer(home / TRANSFER),
         end=events[-1] if events[-1]["event"] == "end" else {},
     )
+
+
+def beginnings(events: Sequence[Json]) -> list[Json]:
+    """Lines of the ledger with which a run began, or went on, that say what is dropped; the last one holds."""
+    return [event for event in events if event["event"] in ("run", "resumed") and "dropped" in event]
+
+
+def read_dropped(home: Path, events: Sequence[Json]) -> Sequence[Json]:
+    """The rows that were left out; none where a run that went on drops none any more, whatever file there is.
+
+    Args:
+        home: a run's `curriculum/`.
+        events: its ledger's lines.
+
+    Raises:
+        DataError: the list of them is missing or damaged.
+    """
+    began = beginnings(events)
+    later = events[events.index(began[-1]) :] if began else []
+    left_out = any(event["dropped"] for event in later if event["event"] == "suspects" or event is later[0])
+    return read_jsonl(home / DROPPED) if left_out else ()
 
 
 def read_stored(path: Path, what: str) -> dict[str, NDArray[Any]]:

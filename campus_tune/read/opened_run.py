@@ -22,7 +22,7 @@ and in `run.columns`. Of several runs, `pd.concat({run.name: run.probes for run 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ from campus_tune.data.judged import keys_of
 from campus_tune.data.said import Said
 from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.read import tables
-from campus_tune.read.finished import read_stored
+from campus_tune.read.finished import read_dropped, read_stored
 from campus_tune.read.inline_page import InlinePage
 from campus_tune.read.likely_wrong import LikelyWrong, read_likely_wrong, trained_shape
 from campus_tune.report import run_plots
@@ -45,12 +45,12 @@ from campus_tune.report.write import markdown_of, write_report
 from campus_tune.run.book_keeping import FILE as BOOK
 from campus_tune.run.book_keeping import read_visits
 from campus_tune.run.ledger import FOLDER, audited
-from campus_tune.run.ledger_lines import read_events
+from campus_tune.run.ledger_lines import audit_of, read_events
 from campus_tune.run.row_map import FILE as MAP
 from campus_tune.run.told import DROPPED
 from campus_tune.run.value_table import VALUES
 from campus_tune.scores.run_scores import FOLDER as SCORES
-from campus_tune.words.files import read_jsonl, read_table
+from campus_tune.words.files import read_table
 from campus_tune.words.tables import html_table
 from campus_tune.words.types import Json
 
@@ -138,7 +138,7 @@ class OpenedRun:
             of = "" if budget is None else f", against a budget of {budget:.1%}"
             found["cost"] = f"{told['cost']['all']:.1%} of the training compute{of}"
         if told:
-            checked, passed, labels = _audit(told["audit"])
+            checked, passed, labels = audit_of(told)
             found["audit"] = audited(checked, passed, labels=labels) if checked else "no step was audited yet"
         if self._mapped:
             found["data map"] = self._mapped.get("sentence") or f"none: {self._mapped.get('why', 'it is not said why')}"
@@ -274,10 +274,8 @@ class OpenedRun:
     @cached_property
     def dropped(self) -> pd.DataFrame:
         """A line for each row that was never trained, and why."""
-        path = self.folder / DROPPED
-        began = [event for event in self._events if "dropped" in event]
-        left_out = any(event["dropped"] for event in began) and path.is_file()
-        return tables.table("dropped", read_jsonl(path) if left_out else [])
+        there = (self.folder / DROPPED).is_file()
+        return tables.table("dropped", read_dropped(self.folder, self._events) if there else [])
 
     @cached_property
     def rows(self) -> Dataset:
@@ -377,13 +375,6 @@ class OpenedRun:
         if not (self.folder / MAP).is_file():
             return None
         return read_likely_wrong(self.folder, None if self.data is None else self._data)
-
-
-def _audit(told: Any) -> tuple[int, int, bool]:
-    """(Steps that were compared, of them as planned, with their labels), also as earlier versions wrote it."""
-    if isinstance(told, Mapping):
-        return told["checked"], told["passed"], bool(told.get("labels"))
-    return told[0], told[1], len(told) > 2 and bool(told[2])
 
 
 def _encodable(text: str) -> str:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from campus_tune.read.finished import moved_shares, weight_numbers
 from campus_tune.run.ledger_fields import FIELDS
+from campus_tune.run.ledger_lines import audit_of
 from campus_tune.words.types import Json
 
 Values: TypeAlias = Sequence[object] | NDArray[Any]  # of a column
@@ -229,8 +230,7 @@ def lines_of_decisions(events: Sequence[Json]) -> Iterator[Json]:
     ends = {event["stage"]: event for event in events if event["event"] == "stage_end"}
     for decision in of(events, "decision"):
         end = ends.get(decision["stage"], {})
-        audit = end.get("audit", {})
-        checked, passed = (audit.get("checked"), audit.get("passed")) if isinstance(audit, dict) else audit[:2]
+        checked, passed, _ = audit_of(end) if "audit" in end else (None, None, False)
         yield {
             "random_rows": 0,
             "repeated_rows": 0,

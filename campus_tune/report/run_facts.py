@@ -23,7 +23,7 @@ from campus_tune.report.value_facts import ValueFacts, read_value
 from campus_tune.report.weight_facts import WeightFacts, read_weights
 from campus_tune.run.decile_rates import FILE as RATES
 from campus_tune.run.ledger import FILE, FOLDER
-from campus_tune.run.ledger_lines import MAYBE, read_events
+from campus_tune.run.ledger_lines import MAYBE, audit_of, read_events
 from campus_tune.run.ledger_lines import find_ledger as ledger_in
 from campus_tune.scores.cache import read_columns
 from campus_tune.scores.run_scores import FOLDER as SCORES
@@ -245,7 +245,7 @@ def read_run(folder: Path) -> RunOnDisk:
         evaluations.append(EvaluationFacts(int(event.get("step", max(before, default=0))), found))
     began = [run, *(event for event in by_kind.get("resumed", []) if "dropped" in event)]
     last = end or by_kind.get("stage_end", [{}])[-1]
-    audit = last.get("audit", [0, 0])
+    checked, passed, labels = audit_of(last)
     scores, damaged = _scores(home, [event["metric"] for event in by_kind.get("scores", [])])
     health, recipe = by_kind.get("health", [{}])[-1], home / "recipe.yaml"
     return RunOnDisk(
@@ -274,8 +274,8 @@ def read_run(folder: Path) -> RunOnDisk:
         cost=last.get("cost", {}),
         budget=end.get("budget", run["future"].get("campus: budget", 0.0)),
         seconds=last.get("seconds", {}),
-        audit=(audit["checked"], audit["passed"]) if isinstance(audit, dict) else (audit[0], audit[1]),
-        audits_labels=bool(audit.get("labels")) if isinstance(audit, dict) else len(audit) > 2 and bool(audit[2]),
+        audit=(checked, passed),
+        audits_labels=labels,
         ranks=last.get("ranks", {}),
         warnings=tuple(dict.fromkeys([*damaged, *(w for event in events for w in event.get("warnings", []))])),
         end=end,

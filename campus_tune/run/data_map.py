@@ -19,12 +19,10 @@ where a band would have less than eight rows.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -51,7 +49,7 @@ from campus_tune.run.told.last_lines import NO_BASIS
 from campus_tune.scores.cache import write_columns
 from campus_tune.scores.suspected import suspicion_of_run
 from campus_tune.words.errors import CampusError, DataError, RecipeError
-from campus_tune.words.files import atomic_write
+from campus_tune.words.files import write_jsonl
 from campus_tune.words.types import BoolArray, IntArray, Json, RowLosses
 
 N_LIKELIEST = 20
@@ -282,13 +280,8 @@ def _write(now: Situation, made: RowMap, worst: IntArray, said: Sequence[Departu
         return {**made.line(row), **told}
 
     write_columns(now.folder / FILE, made.columns(), made.about())
-    _write_lines(now.folder / LIKELIEST, (line(*pair) for pair in enumerate(worst.tolist())))
+    write_jsonl(now.folder / LIKELIEST, (plain(line(*pair)) for pair in enumerate(worst.tolist())))
     shown = made.shown.tolist()
     told = zip(shown, texts_of(now.trainer, shown, SHORT), strict=True)
-    _write_lines(now.folder / SHOWN, ({"row": row, **text} for row, text in told))
+    write_jsonl(now.folder / SHOWN, ({"row": row, **text} for row, text in told))
     return made.record()
-
-
-def _write_lines(path: Path, lines: Iterable[Json]) -> None:
-    texts = (json.dumps(plain(line), ensure_ascii=False) + "\n" for line in lines)
-    atomic_write(path, (text.encode("utf-8", "replace") for text in texts))

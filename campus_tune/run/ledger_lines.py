@@ -224,3 +224,15 @@ def read_events(path: Path, shapes: Mapping[str, Any] = EVENTS) -> list[Json]:
             "The run has not begun to train yet, or did not get that far: look at what it printed."
         )
     return events
+
+
+def audit_of(event: Json) -> tuple[int, int, bool]:
+    """(Steps compared, as planned, with their labels) by a line of the ledger, also as earlier versions wrote it.
+
+    >>> audit_of({"audit": {"checked": 12, "passed": 12, "labels": True}}), audit_of({"audit": [12, 12]}), audit_of({})
+    ((12, 12, True), (12, 12, False), (0, 0, False))
+    """
+    told = event.get("audit", {})
+    if isinstance(told, dict):
+        return told.get("checked", 0), told.get("passed", 0), bool(told.get("labels"))
+    return told[0], told[1], len(told) > 2 and bool(told[2])

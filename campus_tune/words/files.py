@@ -84,6 +84,20 @@ def read_table(path: str | Path) -> list[Json]:
     return rows
 
 
+def write_jsonl(path: str | Path, lines: Iterable[Json]) -> None:
+    """Replace a file by a JSON object a line, in one step; half a surrogate pair, which no file can hold, becomes `?`.
+
+    Args:
+        path: of the file.
+        lines: the objects.
+
+    Raises:
+        StorageError: see `atomic_write`.
+    """
+    texts = (json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    atomic_write(path, (text.encode("utf-8", "replace") for text in texts))
+
+
 def atomic_write(path: str | Path, data: bytes | str | Iterable[bytes | memoryview]) -> None:
     """Replace the file at `path` by `data` (text as UTF-8) in one step; the folder is made if it is not there.
 

@@ -211,6 +211,15 @@ def test_what_was_drawn_weighted_and_steered_agrees_with_the_run_read_as_arrays(
     assert run.dropped.instead.notna().any()
 
 
+def test_a_run_that_went_on_without_dropping_has_dropped_none_though_the_list_is_there(tmp_path: Path) -> None:
+    run = {"event": "run", "past": {"n_rows": 4}, "future": {"total_steps": 6}, "dropped": {"length": 1}}
+    later = {"event": "resumed", "step": 2, "dropped": {}}
+    (tmp_path / "dropped.jsonl").write_text(json.dumps({"row": 3, "reason": "length", "key": "k"}) + "\n", "utf-8")
+    for lines, n in (([run], 1), ([run, later], 0)):
+        (tmp_path / "ledger.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+        assert (len(open_run(tmp_path).dropped), len(read_finished(tmp_path).dropped)) == (n, n)
+
+
 def test_evaluations_have_a_line_for_each_metric(made: Path) -> None:
     found = open_run(made).evaluations
     assert found.value.dropna().tolist() == [

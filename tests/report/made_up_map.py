@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from campus_tune.report.map_facts import MapFacts
+from campus_tune.report.run_facts import read_run
 from campus_tune.scores.cache import write_columns
 from campus_tune.words.types import Json
-from tests.report.made_up import DOMAINS, EVIL
+from tests.report.made_up import DOMAINS, EVIL, make_run
 
 THRESHOLD = 4.0
 
@@ -110,3 +112,12 @@ def tell(run: Path, line: Json) -> None:
     ledger = run / "curriculum" / "ledger.jsonl"
     *lines, end = ledger.read_text("utf-8").splitlines()
     ledger.write_text("\n".join([*lines, json.dumps({"event": "map", "step": 12, **line}), end]) + "\n", "utf-8")
+
+
+def facts_of(run: Path, **how: Any) -> MapFacts:
+    """What a page reads of such a map, in the folder of a run that is made up too."""
+    make_run(run)
+    make_map(run, **how)
+    found = read_run(run).map
+    assert found is not None
+    return found

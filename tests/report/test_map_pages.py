@@ -6,7 +6,6 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 
 from campus_tune.method.dirt import Dirt
 from campus_tune.report import map_plots, write
-from campus_tune.report.map_facts import REGIONS, LikelyRow, MapFacts
+from campus_tune.report.map_facts import REGIONS, LikelyRow
 from campus_tune.report.map_page import LONGEST, MOST_DOMAINS, map_section, readable, regions_table, shown_row
 from campus_tune.report.map_plots import FACES, MAP_PICTURE, map_picture
 from campus_tune.report.run_facts import read_run
@@ -23,16 +22,8 @@ from campus_tune.run.row_map import SAMPLE
 from campus_tune.words.errors import DataError
 from tests.report.conftest import coarse_pictures
 from tests.report.made_up import DOMAINS, EVIL, make_run
-from tests.report.made_up_map import make_map, tell
+from tests.report.made_up_map import facts_of, make_map, tell
 from tests.report.test_pages import Page
-
-
-def facts_of(run: Path, **how: Any) -> MapFacts:
-    make_run(run)
-    make_map(run, **how)
-    found = read_run(run).map
-    assert found is not None
-    return found
 
 
 def page_of(run: Path) -> tuple[str, Page]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,16 +15,8 @@ from campus_tune.run.row_map import SAMPLE, SHORT, SHOWN
 from campus_tune.words.errors import DataError
 from campus_tune.words.types import Json
 from tests.report.conftest import coarse_pictures
-from tests.report.made_up import EVIL, make_run
-from tests.report.made_up_map import make_map
-
-
-def facts_of(run: Path, **how: Any) -> MapFacts:
-    make_run(run)
-    make_map(run, **how)
-    found = read_run(run).map
-    assert found is not None
-    return found
+from tests.report.made_up import EVIL
+from tests.report.made_up_map import facts_of
 
 
 def listed_of(facts: MapFacts) -> RowList:

@@ -13,6 +13,7 @@ from campus_tune.data.domains import Domains
 from campus_tune.report.examples import read_extremes
 from campus_tune.run.told.examples import keep_examples
 from campus_tune.run.told.trackers import log_map, log_plots, log_value
+from tests.run.all_trackers import MAP
 
 
 @pytest.fixture
@@ -155,13 +156,6 @@ def test_without_a_tokenizer_no_texts_are_kept(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-MAP: dict[str, Any] = {
-    "regions": {"learned": 5, "suspect": 2},
-    "suspects": 2,
-    "share_of_suspects": 0.25,
-    "rows": 8,
-    "by_domain": {"code": {"rows": 5, "suspects": 2}, "math": {"rows": 3, "suspects": 0}},
-}
 NUMBERS = {"campus/map/learned": 5, "campus/map/suspect": 2, "campus/suspects": 2, "campus/share_of_suspects": 0.25}
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from campus_tune.data.domains import Domains
 from campus_tune.data.judged import Known
 from campus_tune.run.told.examples import decoded, shorten
-from campus_tune.words.files import atomic_write
+from campus_tune.words.files import write_jsonl
 from campus_tune.words.types import RowSource
 
 if TYPE_CHECKING:  # a page names this file, and needs no model for it
@@ -40,5 +39,4 @@ def list_dropped(
     def text(row: int) -> str:
         return decoded(dataset, row, tokenizer) if known.said is None else shorten(known.said.whole[row])
 
-    lines = (json.dumps(line, ensure_ascii=False) + "\n" for line in dropped.lines(known, domains, text))
-    atomic_write(home / FILE, (line.encode("utf-8", "replace") for line in lines))
+    write_jsonl(home / FILE, dropped.lines(known, domains, text))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.run.told.decision_lines import drawn_words
 from campus_tune.run.told.summary import GOOD, LOOK, TITLE, Upshot
+from campus_tune.words.console import styled
 from campus_tune.words.types import Json
 from campus_tune.words.wording import cut, harmless
 
@@ -97,8 +98,7 @@ def panel(facts: Sequence[Upshot], steps: Sequence[str], where: str) -> Panel:
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
     for fact in facts:
-        text = Text(harmless(fact.text))
-        text.highlight_regex(r"`[^`\n]+`", "bold")
+        text = styled(fact.text)
         if fact.sign:
             text = Text.assemble((fact.sign, STYLES[fact.sign]), " ", text)
         grid.add_row(fact.label, text)
