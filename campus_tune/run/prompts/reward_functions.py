@@ -139,7 +139,7 @@ def rewards_in(said: Any, name: str, answers: Answers) -> list[Any]:
 
 def _is_finite(reward: Any) -> bool:
     try:
-        return abs(float(reward)) <= LARGEST  # NaN is not
+        return not isinstance(reward, str) and abs(float(reward)) <= LARGEST  # NaN is not
     except (TypeError, ValueError, OverflowError):
         return False
 
