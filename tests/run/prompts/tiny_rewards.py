@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from transformers import TrainerCallback
 
 from campus_tune.demo.tiny import VOCAB_SIZE, tiny_model
 from tests.libraries import CHECKPOINTING
@@ -94,3 +95,22 @@ def reward_trainer(
         callbacks=list(callbacks),
         **(trainer_args or {}),
     )
+
+
+class SavesInside(TrainerCallback):
+    """A callback before ours that saves by itself every second step, each time in another event of it."""
+
+    EVENTS = ("on_substep_end", "on_step_end", "on_step_begin", "on_pre_optimizer_step")
+
+    def __init__(self) -> None:
+        self.trainer: Any = None
+        for turn, name in enumerate(self.EVENTS):
+            setattr(self, name, self._saver(turn))
+
+    def _saver(self, turn: int) -> Callable[..., None]:
+        def save(args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            del args, control, kwargs
+            if state.global_step > 0 and state.global_step % (2 * len(self.EVENTS)) == 2 * turn:
+                self.trainer._save_checkpoint(self.trainer.model, trial=None)
+
+        return save
