@@ -44,8 +44,8 @@ from campus_tune.report.run_facts import RunOnDisk, find_ledger, read_run
 from campus_tune.report.write import markdown_of, write_report
 from campus_tune.run.book_keeping import FILE as BOOK
 from campus_tune.run.book_keeping import read_visits
-from campus_tune.run.ledger import FOLDER, audited
-from campus_tune.run.ledger_lines import audit_of, read_events
+from campus_tune.run.ledger import FOLDER
+from campus_tune.run.ledger_lines import audit_words, read_events
 from campus_tune.run.row_map import FILE as MAP
 from campus_tune.run.told import DROPPED
 from campus_tune.run.value_table import VALUES
@@ -138,8 +138,7 @@ class OpenedRun:
             of = "" if budget is None else f", against a budget of {budget:.1%}"
             found["cost"] = f"{told['cost']['all']:.1%} of the training compute{of}"
         if told:
-            checked, passed, labels = audit_of(told)
-            found["audit"] = audited(checked, passed, labels=labels) if checked else "no step was audited yet"
+            found["audit"] = audit_words(told) or "no step was audited yet"
         if self._mapped:
             found["data map"] = self._mapped.get("sentence") or f"none: {self._mapped.get('why', 'it is not said why')}"
         return found
