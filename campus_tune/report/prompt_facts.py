@@ -68,7 +68,7 @@ class StagePrompts:
         end: the step after its last.
         chosen: the sub-curriculum that gave its prompts.
         shown: all groups.
-        shuffled: share of groups without a gradient that prompts drawn alike would have had; None where not known.
+        shuffled: share of groups without a gradient that shuffled prompts would have had; None where not known.
         untried: groups in which no answer was scored.
         reward: mean weighted reward; None where no answer was scored.
         rewards: reward function → mean of its own.
@@ -186,7 +186,7 @@ class PromptFacts:
 
     @property
     def shuffled(self) -> float | None:
-        """Share of all groups without a gradient that prompts drawn alike would have had, where that is known."""
+        """Share of all groups without a gradient that shuffled prompts would have had, where that is known."""
         told = [(stage.shown.n, stage.shuffled) for stage in self.stages if stage.shuffled is not None]
         return sum(n * share for n, share in told) / max(1, sum(n for n, _ in told)) if told else None
 

@@ -12,7 +12,7 @@ from campus_tune.report.prompt_facts import PromptFacts, PromptMapFacts, PromptS
 from campus_tune.report.prompt_plots import BANDS, PROMPT_PICTURES, prompt_words
 from campus_tune.run.prompts.prompt_map import CONTRADICTS, EASIEST, HARDEST
 
-OPENED = 5  # prompts of a side that are shown without being asked for
+OPENED = 3  # prompts of a side that are shown without being asked for
 MOST_DOMAINS = 200  # that the table lists, the largest
 CAPTIONS = {
     CONTRADICTS: "Prompts whose reward contradicts itself",
@@ -81,18 +81,18 @@ def sentences(facts: PromptFacts) -> list[str]:
         found += [CONTRADICTION] if CONTRADICTS in facts.map.regions else []
     untried = sum(stage.untried for stage in facts.stages)
     if untried:
-        found.append(f"In {untried:,} groups no answer was scored: such a prompt counts as not tried.")
+        found.append(f"In {untried:,} group{'' if untried == 1 else 's'} no answer was scored: it counts as not tried.")
     return found
 
 
 def gradient_sentence(facts: PromptFacts) -> str:
-    """How many groups moved the model, beside what drawing prompts alike would have given."""
+    """How many groups moved the model, beside what shuffling would have given."""
     total, shuffled = facts.total, facts.shuffled
     flat = total.flat or 0.0
     of = f"{flat:.0%} of {total.n:,} groups gave no gradient, for all their answers earned the same"
     if shuffled is None:
         return f"{of}."
-    return f"{of}; of prompts drawn alike it would have been about {shuffled:.0%}, as the run's own pass rates say."
+    return f"{of}; with shuffled prompts it would have been about {shuffled:.0%}, as the run's own pass rates say."
 
 
 def prompt_numbers(facts: PromptFacts) -> list[Fact]:
@@ -100,7 +100,7 @@ def prompt_numbers(facts: PromptFacts) -> list[Fact]:
     total, shuffled = facts.total, facts.shuffled
     found = []
     if total.flat is not None:
-        beside = "" if shuffled is None else f"; drawn alike about {shuffled:.0%}"
+        beside = "" if shuffled is None else f"; shuffled about {shuffled:.0%}"
         found.append(Fact("No gradient", f"{total.flat:.0%}", f"of {total.n:,} groups{beside}"))
     rates = [stage.shown.pass_rate for stage in facts.stages if stage.shown.pass_rate is not None]
     if rates:
@@ -156,13 +156,13 @@ def by_stage(facts: PromptFacts) -> HtmlTable:
         "chosen": [words(stage.chosen) for stage in stages],
         "groups": [number(stage.shown.n) for stage in stages],
         "without a gradient": [number(stage.shown.flat, ".0%") for stage in stages],
-        "drawn alike": [number(stage.shuffled, ".0%") for stage in stages],
+        "if shuffled": [number(stage.shuffled, ".0%") for stage in stages],
         "passed": [number(stage.shown.pass_rate, ".0%") for stage in stages],
         "reward": [number(stage.reward, ",.3g") for stage in stages],
         "tokens so far": [number(stage.tokens) for stage in stages],
         "prediction": [number(stage.correlation, ".2f") for stage in stages],
     }
-    for name in ("drawn alike", "prediction"):
+    for name in ("if shuffled", "prediction"):
         if not any(cell.sort is not None for cell in columns[name]):
             del columns[name]
     caption = "Groups by stage; prediction is its rank correlation with what answers showed"

@@ -75,7 +75,7 @@ def prompt_pictures(facts: PromptFacts) -> list[Picture]:
 
 
 def without_gradient(facts: PromptFacts) -> Picture:
-    """Groups without a gradient in each stage, and what drawing prompts alike would have had."""
+    """Groups without a gradient in each stage, and what shuffling would have had."""
     edges = [*(stage.step for stage in facts.stages), facts.stages[-1].end]
     own = np.array([np.nan if stage.shown.flat is None else stage.shown.flat for stage in facts.stages])
     alike = np.array([np.nan if stage.shuffled is None else stage.shuffled for stage in facts.stages])
@@ -87,13 +87,13 @@ def without_gradient(facts: PromptFacts) -> Picture:
         axis.stairs(own, edges, baseline=None, color=ACCENT, linewidth=2.0, label="this run")
         if known:
             how = {"color": INK, "linestyle": "--", "linewidth": 1.6}
-            axis.stairs(alike, edges, baseline=None, label="prompts drawn alike, estimated", **how)
+            axis.stairs(alike, edges, baseline=None, label="shuffled prompts, estimated", **how)
         axis.set(ylim=(0, 1.02), xlabel="optimizer step", ylabel="share of the groups", xlim=(edges[0], edges[-1]))
         percent(axis.yaxis)
         legend_below(figure, axis, narrow=narrow, columns=2)
 
     total, shuffled = facts.total.flat or 0.0, facts.shuffled
-    beside = "" if shuffled is None else f"; prompts drawn alike would have had about {shuffled:.0%}"
+    beside = "" if shuffled is None else f"; with shuffled prompts it would have been about {shuffled:.0%}"
     return picture(
         "without_gradient",
         "Groups without a gradient",
@@ -232,7 +232,7 @@ def prompt_map(facts: PromptMapFacts) -> Picture | None:
             said = "never drawn, by prediction" if name == NEVER_DRAWN else prompt_words(name)
             axis.bar(places, counts, 0.9, below, label=said, **face.on_face())
             below = below + counts
-        ticks = {0: "none", 1: "", BINS // 2 + 0.5: "half", BINS + 1: "all"}
+        ticks = {0.0: "none", (BINS + 1) / 2: "half", BINS + 1.0: "all"}
         axis.set_xticks(list(ticks), list(ticks.values()))
         axis.axvline(0.5, color=GREY, linewidth=0.8, linestyle=":")
         axis.axvline(BINS + 0.5, color=GREY, linewidth=0.8, linestyle=":")
@@ -246,7 +246,7 @@ def prompt_map(facts: PromptMapFacts) -> Picture | None:
         paint,
         alt=f"{facts.sentence}.",
         height=(3.3, 3.9),
-        note="Each bar between the dotted lines is a tenth. Prompts of the outer bars gave no gradient whenever they "
-        "were drawn; those in the middle gave most."
+        note="Each bar between the dotted lines is a tenth. Where rewards have two values, prompts of the outer bars "
+        "gave no gradient whenever they were drawn, and those in the middle gave most."
         + (" Those never drawn stand where they are predicted to be." if facts.undrawn is not None else ""),
     )
