@@ -12,7 +12,7 @@ times .99 .94 .44 .14 .04. So of groups of eight drawn at random 58 % pass or fa
 
 >>> row = sums(1, seed=0)[7]
 >>> row["id"], row["prompt"][0]["content"], row["answer"]
-('minus-L2-0000', 'Ola has 8 hats minus 8', '0')
+('minus-L2-0000', 'Nils has 7 nuts minus 5', '2')
 >>> right_sum([[{"role": "assistant", "content": " 0"}], "8"], answer=["0", "0"])
 [1.0, 0.0]
 """
@@ -163,7 +163,8 @@ def warm_model(
     import torch
 
     draw = np.random.default_rng([seed, *b"warm"])
-    levels = draw.choice(N_LEVELS, size=_WARM_ROWS, p=_WARM_SHARES)
+    n_rows = min(_WARM_ROWS, steps * _WARM_BATCH)
+    levels = draw.choice(N_LEVELS, size=n_rows, p=_WARM_SHARES)
     rows = [_sum(draw, OPERATIONS[draw.integers(len(OPERATIONS))], int(level)) for level in levels]
     tokenizer = tiny_tokenizer([f"user\n{question}" for question, _ in rows] + ["assistant\n"])
     model = tiny_model(vocab_size=len(tokenizer), hidden=hidden, seed=seed)
