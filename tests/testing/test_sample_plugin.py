@@ -29,7 +29,7 @@ RECIPE = {
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the package installed: by pip, or by hand where there is no pip, or nothing that it can build with."""
+    """A folder with the package installed: by pip, or by hand where there is none or nothing that it can build with."""
     folder = tmp_path_factory.mktemp("environment")
     site, source = folder / "site", folder / "source"
     shutil.copytree(SAMPLE, source, ignore=shutil.ignore_patterns("__pycache__"))  # a build leaves files in its source
