@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
 MODULES = ("trl.trainer.grpo_trainer", "trl.trainer.rloo_trainer")
+LIBRARIES = ("transformers", *MODULES, "trl.extras.profiling")  # whose decorator some of their methods have
 PATH_OF_PROMPTS = ("get_train_dataloader", "_get_train_sampler", "_get_dataloader", "_prepare_inputs")
 
 
@@ -80,6 +81,17 @@ def longest_answer(trainer: Trainer) -> int:
     """Tokens of an answer at most."""
     reward: Any = trainer
     return int(reward.max_completion_length)
+
+
+def divides_by_spread(trainer: Trainer) -> bool:
+    """Whether what a group's rewards are worth is divided by how far they are apart."""
+    return str(getattr(trainer, "scale_rewards", "none")) in ("group", "True")
+
+
+def names_of_rewards(trainer: Trainer) -> tuple[str, ...]:
+    """The reward functions, as the trainer names them."""
+    reward: Any = trainer
+    return tuple(reward.reward_func_names)
 
 
 def owns_its_data(trainer: Trainer) -> bool:

@@ -15,8 +15,8 @@ from campus_tune.model.probes import Source
 from campus_tune.recipe.config import CampusConfig, load_recipe
 from campus_tune.run.attach import equip, put_on
 from campus_tune.run.checkpoints import CALLBACK
-from campus_tune.run.one_trainer import refuse_shared
 from campus_tune.run.driven import DrivenRun, Report
+from campus_tune.run.one_trainer import refuse_shared
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments

@@ -10,8 +10,7 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from campus_tune.model import compat
-from campus_tune.model.reward_trainers import MODULES, PATH_OF_PROMPTS, is_driven_by_reward
+from campus_tune.model import compat, reward_trainers
 from campus_tune.words.errors import TrainerError
 
 if TYPE_CHECKING:
@@ -33,14 +32,15 @@ def refuse_own_data_path(trainer: Trainer, *, ours: Collection[str] = ()) -> Non
         TrainerError: one of them is not the library's.
     """
     path, libraries = DATA_PATH, LIBRARIES
-    if is_driven_by_reward(trainer):
-        path, libraries = PATH_OF_PROMPTS, (*LIBRARIES, *MODULES)
+    if reward_trainers.is_driven_by_reward(trainer):
+        path, libraries = reward_trainers.PATH_OF_PROMPTS, reward_trainers.LIBRARIES
     for name in path:
         owner = None if name in ours else compat.owner_of(trainer, name, libraries)
         if owner is not None:
             whose = "one that was set on this trainer" if owner == compat.ITSELF else f"the one of {owner}"
+            library = "trl's" if reward_trainers.is_driven_by_reward(trainer) else "transformers'"
             raise TrainerError(
-                f"`{name}` must be {'the library' if path is PATH_OF_PROMPTS else 'transformers'}' own with a curriculum, got {whose}: the curriculum chooses the rows "
+                f"`{name}` must be {library} own with a curriculum, got {whose}: the curriculum chooses the rows "
                 "of every step, so it would never be called. Choose rows before the trainer is made (train_dataset="
                 "dataset.select(…) or .filter(…)), give a sequence of your own as a column of scores "
                 "(metrics: [{name: column, column: …}]), or train without the CampusCallback."

@@ -20,10 +20,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from campus_tune.data.prepared import items
 from campus_tune.method.curriculum import Curriculum
 from campus_tune.model.peers import Peers
+from campus_tune.run.look import SAID
 from campus_tune.run.prompts.rounds import Rounds
+from campus_tune.words.console import say
 from campus_tune.words.errors import TrainerError
 from campus_tune.words.types import RowArray, RowSource
 
@@ -100,3 +104,27 @@ class PromptLoader:
                     "off whatever wraps trainer.get_train_dataloader and prefetches, or put the CampusCallback back if "
                     "it was removed."
                 )
+
+
+class SamplePrompts:
+    """Batches like those that will be answered, in the sequence of the data set: for somebody who wants to look.
+
+    Args:
+        dataset: of prompts, unused columns removed.
+        rounds: how they are cut.
+        peers: ranks, each of which sees answers of its own.
+    """
+
+    def __init__(self, dataset: RowSource, rounds: Rounds, *, peers: Peers) -> None:
+        self.dataset, self.rounds, self.peers = dataset, rounds, peers
+
+    def __len__(self) -> int:
+        return len(self.dataset) // self.rounds.prompts
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        if self.peers.leads:
+            say(SAID)
+        for number in range(len(self)):
+            first = number * self.rounds.prompts
+            rows = np.arange(first, first + self.rounds.prompts, dtype=np.int32)
+            yield list(items(self.dataset, self.rounds.on_rank(rows, self.peers.rank).tolist()))
