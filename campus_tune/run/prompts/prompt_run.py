@@ -26,8 +26,8 @@ from campus_tune.run.driven import DrivenRun, Report, finish_line
 from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.manifest import Beside
 from campus_tune.run.prompts import boundary
-from campus_tune.run.prompts.interim import Heard
 from campus_tune.run.prompts.loader import PromptLoader, SamplePrompts
+from campus_tune.run.prompts.rewards import Heard
 from campus_tune.run.prompts.rounds import Rounds
 from campus_tune.run.prompts.situation import PromptPosition, PromptSituation, outline, plan
 from campus_tune.run.stream.finite import MANY_SKIPPED, Update
