@@ -376,13 +376,14 @@ def complete(
     trainer, loader = now.trainer, now.loader
     loader.curriculum = curriculum
     keys = row_keys(loader.dataset)
+    domains = now.kinds.domains if now.domains.codes is None else now.domains
     return PromptSituation(
         **vars(now),
         scores=scores,
         curriculum=curriculum,
         rates=rates,
         selector=now.config.build_selector(),
-        groups=StageGroups(names_of_rewards(trainer), now.kinds.domains, at=rates.at),
+        groups=StageGroups(names_of_rewards(trainer), domains, at=rates.at),
         rewards=RewardWatch.on(trainer, heard, loader.planned),
         audit=PromptAudit.on(trainer, loader.dataset, keys, loader.planned),
         same_world=same_world,
