@@ -383,13 +383,14 @@ def complete(
     """The last part of planning: what comes after it must not fail, for from here on there are hooks on the trainer."""
     trainer, loader = now.trainer, now.loader
     loader.curriculum = curriculum
+    domains = now.kinds.domains if now.domains.codes is None else now.domains
     return PromptSituation(
         **vars(now),
         scores=scores,
         curriculum=curriculum,
         rates=rates,
         selector=now.config.build_selector(),
-        groups=StageGroups(function_names(trainer), now.kinds.domains, at=rates.at),
+        groups=StageGroups(function_names(trainer), domains, at=rates.at),
         rewards=RewardWatch.on(trainer, heard, loader.planned),
         audit=PromptAudit.on(trainer, loader.dataset, now.keys, loader.planned),
         same_world=same_world,
