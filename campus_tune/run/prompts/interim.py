@@ -134,3 +134,9 @@ class PromptAudit:
     def settle(self, step):
         self.checked += 1
         self.passed += 1
+
+    def state(self):
+        return {"checked": self.checked, "passed": self.passed, "generations": self.generations}
+
+    def load(self, state):
+        vars(self).update(state)

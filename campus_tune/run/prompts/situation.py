@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from campus_tune.data.domains import Domains
 from campus_tune.data.prepared import column_names
@@ -39,7 +40,9 @@ from campus_tune.recipe.policy import cells_of, policy_of
 from campus_tune.run.activity import SCORING, Activities
 from campus_tune.run.drawing import Kinds
 from campus_tune.run.identity import Identity
+from campus_tune.run.prompts.identity import prompt_identity
 from campus_tune.run.prompts.interim import PromptAudit, PromptScoring, RewardWatch, row_keys
+from campus_tune.run.prompts.kept import KeptGeneration
 from campus_tune.run.prompts.loader import PromptLoader
 from campus_tune.run.prompts.rounds import Rounds
 from campus_tune.run.prompts.stage_groups import StageGroups
@@ -68,6 +71,7 @@ class PromptOutline:
         given: settings as the user gave them.
         config: the same, nulls filled in.
         loader: hands the prompts over.
+        keys: of its rows, all columns, shape (N,).
         scoring: scores them, and predicts how they will pass.
         activities: what this process is doing.
         folder: of the run.
@@ -83,6 +87,7 @@ class PromptOutline:
     given: CampusConfig
     config: CampusConfig
     loader: PromptLoader
+    keys: NDArray[np.uint64]
     scoring: PromptScoring
     activities: Activities
     folder: Path
@@ -177,6 +182,7 @@ class PromptSituation(PromptOutline):  # a longer list of the same kind, as `Sit
         groups: what those of the stage have shown.
         rewards: hears them.
         audit: compares what is answered and trained with the plan.
+        kept: keeps the generation in progress with a checkpoint.
         past: stages that are over.
         same_world: the checkpoint's random states are of this number of processes.
     """
@@ -188,6 +194,7 @@ class PromptSituation(PromptOutline):  # a longer list of the same kind, as `Sit
     groups: StageGroups
     rewards: RewardWatch
     audit: PromptAudit
+    kept: KeptGeneration
     past: list[PastStage] = field(default_factory=list)
     same_world: bool = True
 
@@ -264,28 +271,15 @@ def outline(
     domains, kinds = Domains.read(rows, config.within), Kinds.read(config, trainer)
     answers = n_steps * rounds.accumulation * rounds.micro_rows * rounds.world
     scoring = PromptScoring.of(trainer, config, peers, training_tokens=float(answers * longest_answer(trainer)))
-    identity = Identity(
-        past={
-            "dataset": scoring.rows.fingerprint(),
-            "n_rows": len(rows),
-            "steps_per_epoch": loader.steps_per_epoch,
-            "global_batch": rounds.global_batch,
-            **{f"campus: {name}": value for name, value in config.past().items()},
-        },
-        future={
-            "total_steps": n_steps,
-            **kinds.fingerprints(),
-            **{f"campus: {name}": value for name, value in config.future().items()},
-        },
-        batch=rounds.record(),
-        prepared={},
-    )
+    keys = row_keys(loader.dataset)
+    identity = prompt_identity(trainer, config, loader, keys, domains, kinds, total_steps=n_steps)
     identity.refuse_different_ranks(peers)
     return PromptOutline(
         trainer=trainer,
         given=given,
         config=config,
         loader=loader,
+        keys=keys,
         scoring=scoring,
         activities=activities,
         folder=folder,
@@ -375,7 +369,6 @@ def complete(
     """The last part of planning: what comes after it must not fail, for from here on there are hooks on the trainer."""
     trainer, loader = now.trainer, now.loader
     loader.curriculum = curriculum
-    keys = row_keys(loader.dataset)
     return PromptSituation(
         **vars(now),
         scores=scores,
@@ -384,6 +377,7 @@ def complete(
         selector=now.config.build_selector(),
         groups=StageGroups(names_of_rewards(trainer), now.kinds.domains, at=rates.at),
         rewards=RewardWatch.on(trainer, heard, loader.planned),
-        audit=PromptAudit.on(trainer, loader.dataset, keys, loader.planned),
+        audit=PromptAudit.on(trainer, loader.dataset, now.keys, loader.planned),
+        kept=KeptGeneration(trainer, now.peers, micro_per_generation=now.rounds.micro_per_generation),
         same_world=same_world,
     )
