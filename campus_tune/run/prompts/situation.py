@@ -42,7 +42,9 @@ from campus_tune.run.activity import SCORING, Activities
 from campus_tune.run.drawing import Kinds
 from campus_tune.run.identity import Identity
 from campus_tune.run.prompts.audit import PromptAudit, row_keys
+from campus_tune.run.prompts.identity import prompt_identity
 from campus_tune.run.prompts.interim import PromptScoring
+from campus_tune.run.prompts.kept import KeptGeneration
 from campus_tune.run.prompts.loader import PromptLoader
 from campus_tune.run.prompts.rewards import Heard, RewardWatch, function_names
 from campus_tune.run.prompts.rounds import Rounds
@@ -55,7 +57,6 @@ from campus_tune.run.told.journal import Journal
 from campus_tune.scores.run_scores import Scores
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.files import atomic_write
-from campus_tune.words.hashing import array_digest
 from campus_tune.words.types import FloatArray
 
 if TYPE_CHECKING:
@@ -185,6 +186,7 @@ class PromptSituation(PromptOutline):  # a longer list of the same kind, as `Sit
         groups: what those of the stage have shown.
         rewards: hears them.
         audit: compares what is answered and trained with the plan.
+        kept: keeps the generation in progress with a checkpoint.
         past: stages that are over.
         same_world: the checkpoint's random states are of this number of processes.
     """
@@ -196,6 +198,7 @@ class PromptSituation(PromptOutline):  # a longer list of the same kind, as `Sit
     groups: StageGroups
     rewards: RewardWatch
     audit: PromptAudit
+    kept: KeptGeneration
     past: list[PastStage] = field(default_factory=list)
     same_world: bool = True
 
@@ -273,22 +276,7 @@ def outline(
     domains, kinds, keys = Domains.read(rows, config.within), Kinds.read(config, trainer), row_keys(loader.each())
     answers = n_steps * rounds.accumulation * rounds.micro_rows * rounds.world
     scoring = PromptScoring.of(trainer, config, peers, training_tokens=float(answers * longest_answer(trainer)))
-    identity = Identity(
-        past={
-            "dataset": array_digest(keys),
-            "n_rows": len(rows),
-            "steps_per_epoch": loader.steps_per_epoch,
-            "global_batch": rounds.global_batch,
-            **{f"campus: {name}": value for name, value in config.past().items()},
-        },
-        future={
-            "total_steps": n_steps,
-            **kinds.fingerprints(),
-            **{f"campus: {name}": value for name, value in config.future().items()},
-        },
-        batch=rounds.record(),
-        prepared={},
-    )
+    identity = prompt_identity(trainer, config, loader, keys, domains, kinds, total_steps=n_steps)
     identity.refuse_different_ranks(peers)
     return PromptOutline(
         trainer=trainer,
@@ -393,5 +381,6 @@ def complete(
         groups=StageGroups(function_names(trainer), domains, at=rates.at),
         rewards=RewardWatch.on(trainer, heard, loader.planned),
         audit=PromptAudit.on(trainer, loader.dataset, now.keys, loader.planned),
+        kept=KeptGeneration(trainer, now.peers, micro_per_generation=now.rounds.micro_per_generation),
         same_world=same_world,
     )

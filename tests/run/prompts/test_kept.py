@@ -59,11 +59,6 @@ def weights_of(trainer: Any) -> torch.Tensor:
     return torch.cat([values.detach().flatten() for values in trainer.model.parameters()])
 
 
-def lines_of(trainer: Any) -> list[Json]:
-    """The log without the loss of a window that a checkpoint cuts: `loop_state` keeps that one."""
-    return [{name: value for name, value in line.items() if name != "step_time"} for line in history_of(trainer)]
-
-
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("model")
@@ -92,7 +87,7 @@ def test_a_resume_inside_a_generation_and_at_its_border_goes_on_with_the_same_an
     rest = reward_trainer(tmp_path, kind, **settings)
     Keep(rest, checkpoint)
     rest.train(resume_from_checkpoint=str(checkpoint))
-    assert lines_of(rest) == lines_of(whole)
+    assert history_of(rest) == history_of(whole)
     assert float((weights_of(rest) - weights_of(whole)).abs().max()) == 0.0
     inside = at * whole.args.gradient_accumulation_steps % (whole.args.steps_per_generation * whole.num_iterations)
     assert (read_sealed(checkpoint / JSON)["pieces"] is not None) == (inside > 0)  # a border has nothing to keep
@@ -124,7 +119,7 @@ def test_so_it_does_with(tmp_path: Path, model_folder: str, settings: Json) -> N
     rest = reward_trainer(tmp_path, **cut, **settings)
     Keep(rest, tmp_path / "checkpoint-3")
     rest.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
-    assert lines_of(rest) == lines_of(whole)
+    assert history_of(rest) == history_of(whole)
     assert float((weights_of(rest) - weights_of(whole)).abs().max()) == 0.0
     assert (tmp_path / "checkpoint-3" / REFERENCE).exists() == ("sync_ref_model" in settings)
 
