@@ -57,7 +57,6 @@ class PromptRun(DrivenRun):
         self.loaded: PromptLoader | None = None  # by this call of `train()`
         self.planned: PromptSituation | None = None
         self.position = PromptPosition()
-        self.generated_tokens = 0  # of answers that were trained, on all ranks
         self._heard: list[Heard] = []  # and not noted yet
 
     @property
@@ -70,6 +69,11 @@ class PromptRun(DrivenRun):
         if self.planned is None:
             raise compat.no_trainer()
         return self.planned
+
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens of all answers so far, on all ranks together."""
+        return self.situation.groups.generated_tokens
 
     def step_prompts(self) -> RowArray:
         """The prompts of the generations that the coming optimizer step trains of, each once, shape (n,)."""
@@ -126,7 +130,7 @@ class PromptRun(DrivenRun):
                 "whatever sets trainer.get_train_dataloader after the CampusCallback was attached."
             )
         self.close()  # an attempt that broke off
-        self.planned, self._heard, self.generated_tokens = None, [], 0
+        self.planned, self._heard = None, []
         self.saver.refuse_strangers(step, state.max_steps)
         outlined = outline(
             self.trainer,
@@ -169,6 +173,13 @@ class PromptRun(DrivenRun):
         now, position = self.situation, self.position
         stopped = control.should_epoch_stop and not control.should_training_stop
         if stopped and now.curriculum.epoch == position.epoch:
+            if self.loop.inside_step:
+                warning = (
+                    f"a callback ended the epoch between the micro batches of step {position.steps + 1}. The trainer "
+                    "keeps the gradients of those it has had, so they are part of its next update. Set "
+                    "should_epoch_stop in on_step_end to leave out whole steps."
+                )
+                now.journal.take(Warned([warning]))
             self._note()
             self._leave_epoch()
         self.loop.end_step()
@@ -188,6 +199,7 @@ class PromptRun(DrivenRun):
             boundary.close_stage(now, position)
             boundary.decide_next(now, position)
         stand_at(self.trainer, now.curriculum.step * now.rounds.micro_batches)
+        now.audit.begin()
 
     def begin_step(self) -> None:
         """An optimizer step begins."""
@@ -259,7 +271,6 @@ class PromptRun(DrivenRun):
                 contradicting=heard.contradicting,
             )
             now.rates.note(heard.rows, heard.weighted, when=heard.generation)
-            self.generated_tokens += int(np.sum(heard.completion_tokens))
         self._heard.clear()
 
     def complete_line(self, logs: dict[str, float]) -> None:
@@ -321,10 +332,7 @@ class PromptRun(DrivenRun):
             map_prompts(now)
             self.finished = True
             now.journal.take(boundary.summed_up(now, position))
-        self.say_everything(self._leave_behind, [])
-
-    def _leave_behind(self, trainer: Trainer) -> None:
-        """What the run says of its prompts at its end, beside the ledger."""
+        self.say_everything()
 
     def close(self) -> None:
         """Take what hears and compares off the trainer, however training ended."""
