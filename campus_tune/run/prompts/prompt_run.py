@@ -55,7 +55,6 @@ class PromptRun(DrivenRun):
         self.loaded: PromptLoader | None = None  # by this call of `train()`
         self.planned: PromptSituation | None = None
         self.position = PromptPosition()
-        self.generated_tokens = 0  # of answers that were trained, on all ranks
         self._heard: list[Heard] = []  # and not noted yet
 
     @property
@@ -68,6 +67,11 @@ class PromptRun(DrivenRun):
         if self.planned is None:
             raise compat.no_trainer()
         return self.planned
+
+    @property
+    def generated_tokens(self) -> int:
+        """Of answers whose rewards are noted, on all ranks, from the first step on."""
+        return self.position.generated_tokens
 
     def step_prompts(self) -> RowArray:
         """The prompts of the generations that the coming optimizer step trains of, each once, shape (n,)."""
@@ -124,7 +128,7 @@ class PromptRun(DrivenRun):
                 "whatever sets trainer.get_train_dataloader after the CampusCallback was attached."
             )
         self.close()  # an attempt that broke off
-        self.planned, self._heard, self.generated_tokens = None, [], 0
+        self.planned, self._heard = None, []
         self.saver.refuse_strangers(step, state.max_steps)
         outlined = outline(
             self.trainer,
@@ -257,7 +261,7 @@ class PromptRun(DrivenRun):
                 contradicting=heard.contradicting,
             )
             now.rates.note(heard.rows, heard.weighted, when=heard.generation)
-            self.generated_tokens += int(np.sum(heard.completion_tokens))
+            self.position.generated_tokens += int(np.sum(heard.completion_tokens))
         self._heard.clear()
 
     def complete_line(self, logs: dict[str, float]) -> None:

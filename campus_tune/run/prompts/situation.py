@@ -222,6 +222,7 @@ class PromptPosition:
         rate: learning rate of the step in progress.
         rates: of the stage's steps so far, added up.
         stage_steps: how many these are.
+        generated_tokens: of answers whose rewards are noted, on all ranks.
         offered: the sub-curricula that there were to choose from for this stage.
     """
 
@@ -233,6 +234,7 @@ class PromptPosition:
     rate: float = 0.0
     rates: float = 0.0
     stage_steps: int = 0
+    generated_tokens: int = 0
     offered: list[str] = field(default_factory=list)
 
 
