@@ -25,12 +25,14 @@ from campus_tune.run.activity import FINISHING, SAVING, TRAINING
 from campus_tune.run.driven import DrivenRun, Report, finish_line
 from campus_tune.run.manifest import Beside
 from campus_tune.run.prompts import boundary
-from campus_tune.run.prompts.interim import Heard
+from campus_tune.run.prompts.leaving import expected_rates, map_prompts
 from campus_tune.run.prompts.loader import PromptLoader, SamplePrompts
+from campus_tune.run.prompts.rewards import Heard
 from campus_tune.run.prompts.rounds import Rounds
 from campus_tune.run.prompts.situation import PromptPosition, PromptSituation, outline, plan
 from campus_tune.run.prompts.state import beside, keep, restore, state_of
 from campus_tune.run.stream.finite import MANY_SKIPPED, Update
+from campus_tune.run.told.card import prompt_section
 from campus_tune.run.told.events import Warned
 from campus_tune.run.told.trackers import remember_runs
 from campus_tune.words.errors import AuditError, DataError, TrainerError
@@ -249,7 +251,7 @@ class PromptRun(DrivenRun):
         """Take what was heard since the last step."""
         now = self.situation
         for heard in self._heard:
-            expected = now.rates.pass_rate
+            expected = expected_rates(now.rates)
             now.groups.add(
                 heard.rows,
                 generation=heard.generation,
@@ -320,6 +322,7 @@ class PromptRun(DrivenRun):
                     self._finish_round()
                 boundary.close_stage(now, position)
             now.close()
+            map_prompts(now)
             self.finished = True
             now.journal.take(boundary.summed_up(now, position))
         self.say_everything(self._leave_behind, [])
@@ -351,4 +354,4 @@ class PromptRun(DrivenRun):
 
     def card_section(self) -> str | None:
         """What the model card says of the curriculum; None before the run is planned."""
-        return None
+        return None if self.planned is None else prompt_section(self.planned, self.position)

@@ -32,18 +32,21 @@ from campus_tune.method.selectors import Selector
 from campus_tune.method.view import PastStage
 from campus_tune.model import compat
 from campus_tune.model.peers import Peers
-from campus_tune.model.reward_trainers import divides_by_spread, longest_answer, names_of_rewards
+from campus_tune.model.reward_trainers import divides_by_spread, longest_answer
 from campus_tune.preview.forecast import quota_problems, stage_rows
 from campus_tune.recipe.blocks import DOMAIN
 from campus_tune.recipe.config import CampusConfig
+from campus_tune.recipe.passes_block import PassSettings
 from campus_tune.recipe.policy import cells_of, policy_of
 from campus_tune.run.activity import SCORING, Activities
 from campus_tune.run.drawing import Kinds
 from campus_tune.run.identity import Identity
+from campus_tune.run.prompts.audit import PromptAudit, row_keys
 from campus_tune.run.prompts.identity import prompt_identity
-from campus_tune.run.prompts.interim import PromptAudit, PromptScoring, RewardWatch, row_keys
+from campus_tune.run.prompts.interim import PromptScoring
 from campus_tune.run.prompts.kept import KeptGeneration
 from campus_tune.run.prompts.loader import PromptLoader
+from campus_tune.run.prompts.rewards import Heard, RewardWatch, function_names
 from campus_tune.run.prompts.rounds import Rounds
 from campus_tune.run.prompts.stage_groups import StageGroups
 from campus_tune.run.saver import Saver
@@ -71,7 +74,7 @@ class PromptOutline:
         given: settings as the user gave them.
         config: the same, nulls filled in.
         loader: hands the prompts over.
-        keys: of its rows, all columns, shape (N,).
+        keys: what each is known by, all its columns, shape (N,).
         scoring: scores them, and predicts how they will pass.
         activities: what this process is doing.
         folder: of the run.
@@ -137,7 +140,7 @@ class PromptOutline:
         def score_of(label: str) -> FloatArray:
             return scores.by_label[label]
 
-        policy = policy_of(config, n_rows=self.n_prompts, domains=domains, cells=cells, score_of=score_of)
+        policy = policy_of(config, n_rows=self.n_prompts, domains=domains, cells=cells, score_of=score_of, rates=rates)
         if policy is not None:
             stage = stage_rows(config, n_rows=self.n_prompts, global_batch=self.rounds.global_batch)
             if problems := quota_problems(policy, stage):
@@ -146,10 +149,11 @@ class PromptOutline:
 
     def make_rates(self) -> PassRates:
         """What rewards have shown of the prompts: nothing yet."""
-        return PassRates(
+        settings = self.config.passes or PassSettings()
+        return settings.rates(
             self.n_prompts,
             group=self.rounds.group,
-            scaled=divides_by_spread(self.trainer),
+            scaled_by_group=divides_by_spread(self.trainer),
             pools=self.domains.codes,
         )
 
@@ -260,6 +264,7 @@ def outline(
         has_probes=False,
         domain_in_data=DOMAIN in column_names(rows),
         seed=args.seed if args.data_seed is None else args.data_seed,
+        by_rewards=True,
     )
     total_rounds, per_epoch = math.ceil(n_steps / rounds.steps), loader.rounds_per_epoch
     problems = config.draw.passes_problems(
@@ -270,10 +275,9 @@ def outline(
     )
     if problems:
         raise RecipeError(problems)
-    domains, kinds = Domains.read(rows, config.within), Kinds.read(config, trainer)
+    domains, kinds, keys = Domains.read(rows, config.within), Kinds.read(config, trainer), row_keys(loader.each())
     answers = n_steps * rounds.accumulation * rounds.micro_rows * rounds.world
     scoring = PromptScoring.of(trainer, config, peers, training_tokens=float(answers * longest_answer(trainer)))
-    keys = row_keys(loader.dataset)
     identity = prompt_identity(trainer, config, loader, keys, domains, kinds, total_steps=n_steps)
     identity.refuse_different_ranks(peers)
     return PromptOutline(
@@ -306,7 +310,7 @@ def _cause_in(trainer: Trainer) -> Callable[[Update], str]:
     return cause
 
 
-def plan(now: PromptOutline, saver: Saver, heard: Callable[..., None]) -> PromptSituation:
+def plan(now: PromptOutline, saver: Saver, heard: Callable[[Heard], None]) -> PromptSituation:
     """A new run.
 
     Args:
@@ -341,7 +345,7 @@ def plan(now: PromptOutline, saver: Saver, heard: Callable[..., None]) -> Prompt
     return complete(now, scores, curriculum, rates, heard)
 
 
-def repeated_prompts(keys: np.ndarray) -> list[str]:
+def repeated_prompts(keys: NDArray[np.uint64]) -> list[str]:
     """What a person should know of prompts that are asked more than once; nothing where none is.
 
     Args:
@@ -353,10 +357,8 @@ def repeated_prompts(keys: np.ndarray) -> list[str]:
         return []
     n = int((counts[counts > 1] - 1).sum())
     named = ", ".join(map(str, again[:MOST_NAMED].tolist()))
-    return [
-        f"{n} of {len(keys)} prompts repeat an earlier one (first: rows {named}): each is drawn, and its pass rate "
-        "counted, as a prompt of its own."
-    ]
+    repeated = f"{n} of {len(keys)} prompts repeat an earlier one (first: rows {named})"
+    return [f"{repeated}: each is drawn, and its pass rate counted, as a prompt of its own."]
 
 
 def complete(
@@ -364,20 +366,21 @@ def complete(
     scores: Scores,
     curriculum: Curriculum,
     rates: PassRates,
-    heard: Callable[..., None],
+    heard: Callable[[Heard], None],
     *,
     same_world: bool = True,
 ) -> PromptSituation:
     """The last part of planning: what comes after it must not fail, for from here on there are hooks on the trainer."""
     trainer, loader = now.trainer, now.loader
     loader.curriculum = curriculum
+    domains = now.kinds.domains if now.domains.codes is None else now.domains
     return PromptSituation(
         **vars(now),
         scores=scores,
         curriculum=curriculum,
         rates=rates,
         selector=now.config.build_selector(),
-        groups=StageGroups(names_of_rewards(trainer), now.kinds.domains, at=rates.at),
+        groups=StageGroups(function_names(trainer), domains, at=rates.at),
         rewards=RewardWatch.on(trainer, heard, loader.planned),
         audit=PromptAudit.on(trainer, loader.dataset, now.keys, loader.planned),
         kept=KeptGeneration(trainer, now.peers, micro_per_generation=now.rounds.micro_per_generation),

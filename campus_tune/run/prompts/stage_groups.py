@@ -211,7 +211,7 @@ class StageGroups:
             },
             "pass_rate": own["pass_rate"],
             "by_domain": self._by_domain(groups),
-            "by_band": [groups.take(band_of(groups.expected) == band).shown(self.at) for band in range(BANDS)],
+            "by_band": self._by_band(groups),
             "generated_tokens": int(self._sums[4]) + int(groups.tokens.sum()),
         }
 
@@ -221,6 +221,11 @@ class StageGroups:
             return {}
         codes = self.domains.codes[groups.rows]
         return {self.domains.names[code]: groups.take(codes == code).shown(self.at) for code in np.unique(codes)}
+
+    def _by_band(self, groups: Groups) -> list[Json]:
+        """What the groups of each band of the expected pass rate have shown; [] where nothing was expected."""
+        bands = band_of(groups.expected)
+        return [groups.take(bands == band).shown(self.at) for band in range(BANDS)] if bands.max() >= 0 else []
 
     def close(self, folder: Path | None, stage: int, shuffled: float | None) -> None:
         """The stage is over: its groups become a file, and the next one begins.
