@@ -41,16 +41,8 @@ STATE = "trainer_state.json"
 CALLBACK = "CampusCallback"  # its name in the trainer's state
 NAME = re.compile(r"^checkpoint-(\d+)$")
 INTERRUPTED = "its save was interrupted"
-BRING = (
-    LEDGER,
-    SCORES,
-    LOSSES,
-    EXAMPLES,
-    DROPPED,
-    BEST,
-    VALUE,
-    GROUPS,
-)  # of a run's folder, when it goes on in another one
+# of a run's folder, when it goes on in another one
+BRING = (LEDGER, SCORES, LOSSES, EXAMPLES, DROPPED, BEST, VALUE, GROUPS)
 
 
 @dataclass(frozen=True)
