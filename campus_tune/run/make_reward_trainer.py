@@ -96,5 +96,6 @@ def refuse_no_prompts(rows: Any, where: str) -> None:
     """
     if not len(rows):
         raise DataError(f"`{where}` must have at least one row, got none. Add prompts.")
-    if problem := why_no_prompts([rows[i] for i in range(min(FIRST, len(rows)))], where):
+    first = range(min(FIRST, len(rows)))
+    if problem := why_no_prompts([rows[i] for i in first], [f"`{where}` row {i}" for i in first]):
         raise DataError(problem)
