@@ -69,6 +69,7 @@ _ANSWERED: Mapping[str, str] = {
     "groups.untried": "groups in which no answer was scored",
     "pass_rate": "share of the scored answers whose weighted reward reached `passes: at`",
     "generated_tokens": "tokens that the model has generated so far",
+    "generation": "generations that were finished",
     "prediction": "how well pass rates are predicted for prompts that were never tried",
 }
 _DRAWN: Mapping[str, str] = {
@@ -214,7 +215,6 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         "level": "what live weights compared losses with, in each group",
         "value": "rows whose value was measured in this stage",
         "ranks": "how evenly the processes were loaded: tokens, padding, seconds",
-        "generation": "generations that were finished",
         **_ANSWERED,
         "reward": "mean weighted reward of the stage's answers",
         "rewards": "reward function → its own rewards",
