@@ -141,20 +141,13 @@ def _numbers(facts: CompareFacts) -> list[Fact]:
     verdict = facts.verdict or {}
     kinds = Counter(arm.kind for arm in facts.arms)
     counted = ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in kinds.items())
+    tests, effect = facts.settings.get("test") or {}, facts.settings.get("effect", 0.0)
     found = [
         Fact("Arms", str(len(facts.arms)), counted),
         Fact("Seeds", str(len(facts.settings["seeds"])), "paired over the arms"),
         Fact("Runs", str(facts.n_done), f"of {facts.n_planned}" if facts.n_done < facts.n_planned else "all done"),
-        Fact(
-            "Test prompts" if facts.by_reward else "Test rows",
-            f"{(facts.settings.get('test') or {}).get('items', DASH)}",
-            "held out",
-        ),
-        Fact(
-            "Worth finding",
-            f"{facts.settings.get('effect', 0.0):.1%}",
-            f"smallest effect, share of the {facts.measure}",
-        ),
+        Fact(rows_of(facts.measure).capitalize(), f"{tests.get('items', DASH)}", "held out"),
+        Fact("Worth finding", f"{effect:.1%}", f"smallest effect, share of the {facts.measure}"),
     ]
     differences = [one.get("difference") or {} for one in facts.judgements.values()]
     known = [
@@ -185,22 +178,9 @@ def arms(facts: CompareFacts) -> HtmlTable:
         if any(arm.mean(*keys) is not None for arm in facts.arms)
     ]
     lost = any(arm.diverged for arm in facts.arms)
-    head = [
-        "arm",
-        "kind",
-        "runs",
-        *(["diverged"] if lost else []),
-        f"final {facts.measure}",
-        "± over seeds",
-        "difference",
-    ]
-    head += [
-        "generated tokens" if facts.by_reward else "tokens",
-        "cost",
-        "training s",
-        "curriculum s",
-        *(name for name, _, _ in extra),
-    ]
+    head = ["arm", "kind", "runs", *(["diverged"] if lost else []), f"final {facts.measure}", "± over seeds"]
+    head += ["difference", "generated tokens" if facts.by_reward else "tokens", "cost", "training s", "curriculum s"]
+    head += [name for name, _, _ in extra]
     rows = []
     for arm in facts.arms:
         seeds = ", ".join(f"seed {run['seed']}" for run in arm.diverged)
@@ -391,16 +371,6 @@ def runs(facts: CompareFacts) -> HtmlTable:
                 words(f"{audit['passed']} of {audit['checked']}" if audit else DASH),
             ]
         )
-    tokens = "generated tokens" if facts.by_reward else "tokens"
-    head = [
-        "arm",
-        "seed",
-        "status",
-        f"final {facts.measure}",
-        tokens,
-        "prompts" if facts.by_reward else "rows",
-        "training time",
-        "cost",
-        "audit",
-    ]
+    counted = ["generated tokens", "prompts"] if facts.by_reward else ["tokens", "rows"]
+    head = ["arm", "seed", "status", f"final {facts.measure}", *counted, "training time", "cost", "audit"]
     return HtmlTable("Every run", head, rows, opened=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from campus_tune.compare.verdict import LOSS, REWARD
+from campus_tune.compare.verdict import LOSS, REWARD, rows_of
 from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.report.compare_facts import RECIPE, CompareFacts
 from campus_tune.report.figures import (
@@ -99,7 +99,8 @@ def curves(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | None:
         "curves",
         f"Test {facts.measure} over {counted}",
         draw,
-        alt=f"{facts.measure.capitalize()} on the test rows at the end, mean and range of the seeds: {'; '.join(ends)}.",
+        alt=f"{facts.measure.capitalize()} on the {rows_of(facts.measure)} at the end, mean and range of the seeds: "
+        f"{'; '.join(ends)}.",
         height=(3.5, 5.6),
         note="Lines are means over seeds, bands reach from the lowest to the highest seed. A cross marks a run that "
         "diverged.",

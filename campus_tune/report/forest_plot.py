@@ -24,7 +24,7 @@ Interval: TypeAlias = tuple[float, float | None, float | None]  # a value and th
 
 
 def shares(difference: Json) -> Interval | None:
-    """(value, low, high) of a difference as shares of the other arm's loss or reward; None where they cannot be told."""
+    """(value, low, high) of a difference as shares of the other arm's mean; None where they cannot be told."""
     mean = difference.get("mean_against")
     if not mean or mean < 0 or difference.get("value") is None:
         return None
