@@ -65,7 +65,7 @@ _ANSWERED: Mapping[str, str] = {
     "groups": "groups of answers to one prompt",
     "groups.n": "how many",
     "groups.without_gradient": "share of them whose answers all earned the same, and so move nothing",
-    "groups.shuffled": "the share that prompts drawn alike would have had, estimated from the same pass rates",
+    "groups.shuffled": "the share that shuffled prompts would have had, estimated from the same pass rates",
     "groups.untried": "groups in which no answer was scored",
     "pass_rate": "share of the scored answers whose weighted reward reached `passes: at`",
     "generated_tokens": "tokens that the model has generated so far",

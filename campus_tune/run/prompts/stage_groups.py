@@ -188,7 +188,7 @@ class StageGroups:
         """What the ledger says of them at the stage's end; {} where there are none.
 
         Args:
-            shuffled: share of groups without a gradient that prompts drawn alike would have had, as it is estimated.
+            shuffled: share of groups without a gradient that shuffled prompts would have had, as it is estimated.
         """
         groups = self.groups
         if groups is None:

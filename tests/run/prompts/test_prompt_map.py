@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             weighted=rewards,
             by_function={"right": rewards},
             tokens=np.ones_like(rewards, dtype=np.int64),
-            contradicting=np.array([row == 3 and not generation % 2 == 0 for row in drawn]),
+            contradicting=np.array([row == 3 and generation % 2 == 1 for row in drawn]),
         )
         groups.close(home, generation, shuffled=0.5)
     return home
@@ -65,7 +65,8 @@ def record(folder: Path) -> Json:
     return make_prompt_map(folder, 3, DOMAINS, n_rows=7, at=1.0, texts=say, predicted=predicted)
 
 
-def test_each_prompt_has_its_region_and_plain_counts(folder: Path, record: Json) -> None:
+@pytest.mark.usefixtures("record")
+def test_each_prompt_has_its_region_and_plain_counts(folder: Path) -> None:
     columns, about = read_columns(folder / FILE)
     assert about == {"at": 1.0}
     assert {row: columns["region"][row] for row in WORD} == WORD
