@@ -28,6 +28,7 @@ from campus_tune.method.drawn import of_start
 from campus_tune.method.orders import order_rows
 from campus_tune.method.pass_rates import PassRates
 from campus_tune.method.policy import Policy
+from campus_tune.method.rounds import Rounds
 from campus_tune.method.selectors import Selector
 from campus_tune.method.view import PastStage
 from campus_tune.model import compat
@@ -47,7 +48,6 @@ from campus_tune.run.prompts.interim import PromptScoring
 from campus_tune.run.prompts.kept import KeptGeneration
 from campus_tune.run.prompts.loader import PromptLoader
 from campus_tune.run.prompts.rewards import Heard, RewardWatch, function_names
-from campus_tune.run.prompts.rounds import Rounds
 from campus_tune.run.prompts.stage_groups import StageGroups
 from campus_tune.run.saver import Saver
 from campus_tune.run.situation import RECIPE
@@ -227,6 +227,7 @@ class PromptPosition:
         rates: of the stage's steps so far, added up.
         stage_steps: how many these are.
         offered: the sub-curricula that there were to choose from for this stage.
+        warned: kinds of warnings about rewards that were given.
     """
 
     steps: int = 0
@@ -238,6 +239,7 @@ class PromptPosition:
     rates: float = 0.0
     stage_steps: int = 0
     offered: list[str] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
 
 
 def outline(
