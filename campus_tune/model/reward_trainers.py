@@ -89,9 +89,11 @@ def divides_by_spread(trainer: Trainer) -> bool:
 
 
 def names_of_rewards(trainer: Trainer) -> tuple[str, ...]:
-    """The reward functions, as the trainer names them."""
+    """The reward functions, as the trainer names them; those that are called alike are numbered."""
     reward: Any = trainer
-    return tuple(reward.reward_func_names)
+    own = [str(name) for name in reward.reward_func_names]
+    again = [own[:place].count(name) for place, name in enumerate(own)]
+    return tuple(f"{name} ({n + 1})" if n else name for name, n in zip(own, again, strict=True))
 
 
 def owns_its_data(trainer: Trainer) -> bool:

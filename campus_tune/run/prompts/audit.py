@@ -32,10 +32,9 @@ from campus_tune.model.reward_seams import (
     listen,
     loss_of_its_own,
     micro_batches_of_a_generation,
-    micro_step,
-    parts_of_a_generation,
     tokens_of,
 )
+from campus_tune.model.reward_trainers import answers_of, micro_step
 from campus_tune.run.prompts.reward_functions import last_turn
 from campus_tune.run.prompts.shown_tokens import token_key
 from campus_tune.run.stream.loss_audit import tensors_in
@@ -317,7 +316,7 @@ class PromptAudit:
             return
         if not generation.parts:
             self._cut(generation)
-        micro, parts = micro_step(self._trainer), parts_of_a_generation(self._trainer)
+        micro, parts = micro_step(self._trainer), (answers_of(self._trainer) or ())
         mask = given.get("attention_mask")
         tokens = OnItsWay(ids, torch.ones_like(ids) if mask is None else mask)
         forward = Shown(micro, generation, tokens, parts[micro % len(parts)]["prompt_ids"].shape[1])
@@ -336,7 +335,7 @@ class PromptAudit:
         Raises:
             AuditError: other answers than those that the model gave.
         """
-        parts = [keys_in(part)[1] for part in parts_of_a_generation(self._trainer)]
+        parts = [keys_in(part)[1] for part in (answers_of(self._trainer) or ())]
         missing = Counter(generation.answered) - Counter(key for part in parts for key in part)
         if missing:
             rows = sorted({generation.row_of(key) for key in missing})
