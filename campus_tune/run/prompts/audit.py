@@ -354,8 +354,8 @@ class PromptAudit:
         """
         if not forwards:
             raise AuditError(
-                f"answers were planned for micro batch {micro} but the model was trained on nothing. Remove what calls a "
-                "part of the model by itself, or keeps its loss from being propagated back."
+                f"answers were planned for micro batch {micro} but the model was trained on nothing. Remove what calls "
+                "a part of the model by itself, or keeps its loss from being propagated back."
             )
         generation = forwards[0].generation
         wanted = Counter(generation.parts[micro % len(generation.parts)])
@@ -373,8 +373,8 @@ class PromptAudit:
             often = "left out" if wanted - seen else "trained again"
             raise AuditError(
                 f"each answer in micro batch {micro} must be trained once, but answers to the rows "
-                f"{listed(rows, SHOWN)} were {often}. Remove what calls the model or training_step a second time; a loss "
-                "that needs two forwards belongs into a compute_loss of a trainer class of your own."
+                f"{listed(rows, SHOWN)} were {often}. Remove what calls the model or training_step a second time; a "
+                "loss that needs two forwards belongs into a compute_loss of a trainer class of your own."
             )
 
     def _stranger(self, generation: Generation, prompt: int, answered: int, text: str) -> str:

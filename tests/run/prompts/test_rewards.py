@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -218,7 +220,6 @@ def test_one_answer_with_two_rewards_contradicts_itself(trainer: Any, rewards: A
 
     trainer._generate = generate
     run = PlannedRun(trainer, 1)
-    run.audit.close()
     try:
         run.train()
     finally:
