@@ -75,6 +75,14 @@ def divides_by_spread(trainer: Trainer) -> bool:
     return str(getattr(trainer, "scale_rewards", "none")) in ("group", "True")
 
 
+def names_of_rewards(trainer: Trainer) -> tuple[str, ...]:
+    """The reward functions, as the trainer names them; those that are called alike are numbered."""
+    reward: Any = trainer
+    own = [str(name) for name in reward.reward_func_names]
+    again = [own[:place].count(name) for place, name in enumerate(own)]
+    return tuple(f"{name} ({n + 1})" if n else name for name, n in zip(own, again, strict=True))
+
+
 def owns_its_data(trainer: Trainer) -> bool:
     """Whether environments make the prompts, so that there are no rows to plan."""
     return getattr(trainer, "environment_factories", None) is not None
