@@ -192,6 +192,7 @@ class PromptRun(DrivenRun):
             boundary.close_stage(now, position)
             boundary.decide_next(now, position)
         stand_at(self.trainer, now.curriculum.step * now.rounds.micro_batches)
+        now.audit.begin()
 
     def begin_step(self) -> None:
         """An optimizer step begins."""
