@@ -62,7 +62,7 @@ def answers_of(trainer: Trainer) -> Sequence[Any] | None:
 
 
 def sizes_of(trainer: Trainer) -> dict[str, int]:
-    """How the trainer cuts prompts and answers, as `run.prompts.rounds.Rounds` takes it."""
+    """How the trainer cuts prompts and answers, as `method.rounds.Rounds` takes it."""
     reward: Any = trainer
     args = reward.args
     world, group, micro = reward.accelerator.num_processes, reward.num_generations, compat.micro_batch_size(trainer)

@@ -28,7 +28,7 @@ from campus_tune.run.manifest import Beside
 from campus_tune.run.prompts import boundary
 from campus_tune.run.prompts.interim import Heard
 from campus_tune.run.prompts.loader import PromptLoader, SamplePrompts
-from campus_tune.run.prompts.rounds import Rounds
+from campus_tune.method.rounds import Rounds
 from campus_tune.run.prompts.situation import PromptPosition, PromptSituation, outline, plan
 from campus_tune.run.stream.finite import MANY_SKIPPED, Update
 from campus_tune.run.told.events import Warned

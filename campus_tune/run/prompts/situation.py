@@ -41,7 +41,7 @@ from campus_tune.run.drawing import Kinds
 from campus_tune.run.identity import Identity
 from campus_tune.run.prompts.interim import PromptAudit, PromptScoring, RewardWatch, row_keys
 from campus_tune.run.prompts.loader import PromptLoader
-from campus_tune.run.prompts.rounds import Rounds
+from campus_tune.method.rounds import Rounds
 from campus_tune.run.prompts.stage_groups import StageGroups
 from campus_tune.run.saver import Saver
 from campus_tune.run.situation import RECIPE
