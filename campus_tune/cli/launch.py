@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING, NoReturn
 from campus_tune.recipe.launched import CONFIG, Asked, find_config, is_switch, launch_flags, section_problems
 from campus_tune.recipe.trl_yaml import (
     BLOCK,
+    BY_REWARD,
     OF_COMMANDS,
+    SFT,
     environment_problems,
     is_launched,
     read_arguments,
@@ -38,7 +40,7 @@ from campus_tune.words.types import Json
 if TYPE_CHECKING:
     from accelerate.commands.config.config_args import ClusterConfig
 
-COMMANDS = ("sft", "score", "proxy", "eval", "suspects")
+COMMANDS = (SFT, *BY_REWARD, "score", "proxy", "eval", "suspects")
 EVAL = "eval"  # takes no YAML and no flag of TRL's
 IN_ONE = ("compare", "check-data")  # parts of it that ask no model
 MOST = 256  # processes on one machine without GPUs
@@ -136,8 +138,9 @@ def launch(plan: Launch) -> int:
     arguments, asked, more = read_asked(plan)
     problems += more
     if plan.words[0] != EVAL:  # what every one of the processes would say about the YAML, said once
-        problems += unknown_in({key: value for key, value in plan.recipe.items() if key not in (BLOCK, *OF_COMMANDS)})
-    if plan.words[0] == "sft":  # the others have flags that replace parts of the block
+        recipe = {key: value for key, value in plan.recipe.items() if key not in (BLOCK, *OF_COMMANDS)}
+        problems += unknown_in(recipe, plan.words[0] if plan.words[0] in BY_REWARD else SFT)
+    if plan.words[0] in (SFT, *BY_REWARD):  # the others have flags that replace parts of the block
         _, block, _ = read_arguments(plan.words[1:], launching=True)
         problems += read_block(block)[1]
     if problems:

@@ -22,7 +22,7 @@ from typing import Any
 from campus_tune.cli.answer import Answer, as_json, document_alone
 from campus_tune.cli.exit_codes import DONE, MEANINGS, WRONG
 from campus_tune.cli.help_text import HelpText, filled
-from campus_tune.cli.options import COMMANDS, TAKE_A_RECIPE, TRAIN, Command
+from campus_tune.cli.options import COMMANDS, TAKE_A_RECIPE, TRAIN, TRAINERS, Command
 from campus_tune.cli.parser import CommandParser
 from campus_tune.words.console import complain
 from campus_tune.words.errors import INTERRUPTED, CampusError
@@ -38,6 +38,8 @@ example:
 _SHORT = {"--model": "--model_name_or_path", "--data": "--dataset_name", "--out": "--output_dir"}
 _OF_TRL = {  # which of these names a command hands on to TRL; it has the others itself, or no use for them
     "sft": ("--model", "--data", "--out"),
+    "grpo": ("--model", "--data", "--out"),
+    "rloo": ("--model", "--data", "--out"),
     "score": ("--model", "--data"),
     "proxy": ("--data",),
     "compare": ("--model", "--data"),
@@ -77,7 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "--debug" in ours:
             raise
         goes_on = (
-            ". Where a checkpoint was saved, --resume_from_checkpoint true goes on from it." if "sft" in argv else ""
+            ". Where a checkpoint was saved, --resume_from_checkpoint true goes on from it."
+            if set(TRAINERS) & set(argv)
+            else ""
         )
         print(f"\ncampus-tune: interrupted{goes_on}", file=sys.stderr)
         return INTERRUPTED
@@ -102,7 +106,7 @@ def in_full(words: Sequence[str]) -> list[str]:
 
 def _launch(argv: list[str], ours: list[str]) -> int | None:
     """The exit code of the processes that the command line or its YAML asks for; None: the command runs in this one."""
-    if argv[:1] not in (["sft"], ["score"], ["proxy"], ["eval"], ["suspects"]):
+    if argv[:1] not in (*([name] for name in TRAINERS), ["score"], ["proxy"], ["eval"], ["suspects"]):
         return None
     if argv[0] == "suspects" and not any(word.partition("=")[0] == "--config" for word in argv):
         return None  # of a run: no model is asked
@@ -119,19 +123,18 @@ def _dispatch(argv: list[str]) -> int:
     if not argv:
         make_parser(argv).print_help(sys.stderr)
         return WRONG
-    if argv[0] == "sft" and not {"-h", "--help"} & set(argv):  # its flags are TRL's: the words are handed on
-        from campus_tune.cli import sft
-
+    if argv[0] in TRAINERS and not {"-h", "--help"} & set(argv):  # its flags are TRL's: the words are handed on
+        trains = import_module(f"campus_tune.cli.{argv[0]}")
         if "--help-all" in argv:
             from campus_tune.recipe.config import CampusConfig
             from campus_tune.recipe.reader import settings_help
 
             width = shutil.get_terminal_size().columns - 2
-            print(filled(sft.EXAMPLE, width), "\nsettings of the campus block:", sep="\n")
+            print(filled(trains.EXAMPLE, width), "\nsettings of the campus block:", sep="\n")
             print(settings_help(CampusConfig, "--campus.", width=width), end="\n\n")
-            argv = ["sft", "--help"]  # TRL's own
+            argv = [argv[0], "--help"]  # TRL's own
         with tidied():
-            sft.main(argv[1:])
+            trains.main(argv[1:])
         return DONE
     options = _parse(argv)
     command: Command = options.command

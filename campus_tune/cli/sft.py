@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from campus_tune.cli.options import COMMANDS, Commands, add_command
 from campus_tune.recipe.config import CampusConfig
@@ -115,20 +115,33 @@ def train(
 ) -> SFTTrainer:
     """One run, from TRL's four argument objects and the curriculum's settings; without those, as TRL would train."""
     from campus_tune.report.callback import CampusCallback
-    from campus_tune.run.training_bar import take_over_bar
 
     callbacks = []
     if config is not None:
         refuse_other_model(training, model)
         callbacks.append(CampusCallback(config))
     trainer = make_trainer(script, training, model, mixture, callbacks=callbacks)
+    trained: SFTTrainer = finish(trainer, training, script.dataset_name)
+    return trained
+
+
+def finish(trainer: Any, training: Any, dataset_name: str | None) -> Any:
+    """Train, save the model, and push it where that is asked for; gives back the trainer.
+
+    Args:
+        trainer: TRL's.
+        training: its configuration, `trl.SFTConfig` or that of a trainer by reward.
+        dataset_name: of the recipe, for the model's card.
+    """
+    from campus_tune.run.training_bar import take_over_bar
+
     take_over_bar(trainer)
     trainer.train(resume_from_checkpoint=_resume(training.resume_from_checkpoint))
     trainer.save_model(training.output_dir)
     if not VOLUME.quiet:
         trainer.accelerator.print(f"model saved to {training.output_dir}")
     if training.push_to_hub:
-        trainer.push_to_hub(dataset_name=script.dataset_name)
+        trainer.push_to_hub(dataset_name=dataset_name)
     if hasattr(trainer, "end"):
         trainer.end()
     return trainer

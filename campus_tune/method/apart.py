@@ -53,7 +53,7 @@ class Apart:
     def move(self, step: int) -> None:
         """The run stands at this step."""
         self.u = min(1.0, step / self.total_steps)
-        self.passes.shut = self.policy.shut_at(self.u)
+        self.passes.shut, self.passes.keep = self.policy.shut_at(self.u), self.policy.kept_at(self.u)
 
     @property
     def edges(self) -> list[int]:
@@ -104,11 +104,13 @@ class Apart:
         n_review = opening.review(n)
         rest = n - n_review
         if offer is None or order is None:
-            opening.mix(rest)
+            n_random = round(self.mix * rest) if opening.by_rewards else 0
+            opening.mix(rest - n_random)
+            opening.mix(n_random, at_random=True)
         else:
             n_mix = min(rest - 1, round(self.mix * rest))
             opening.offer(offer, order, rest - n_mix, sliced=self.schedule.window == "slice")
-            opening.mix(n_mix)
+            opening.mix(n_mix, at_random=opening.by_rewards)
         drawn = opening.close()
         self.review_rows += n_review
         self.passed_over, self.begun = drawn.passed_over, drawn.begun

@@ -7,7 +7,9 @@
 Each lane but review is cut into strata by the shares at this progress; where they are natural, in proportion to what
 the lane's pool holds. In whole rows: what is left of one is the chance of one more, for by largest remainder a stratum
 whose share of a stage is less than half a row would never come. Without thinning its rows are drawn uniformly (from a
-slice: in its sequence). With it more rows are offered than are taken, and those passed over had their turn.
+slice: in its sequence). With it more rows are offered than are taken, and those passed over had their turn. By what
+rewards show of a prompt *all* rows that are free are considered, and had no turn if they are not taken; what is mixed
+in is then not thinned.
 
 A stratum that has too few rows is helped, in this sequence, and `Draw.shortage` says how: its scope is *widened* along
 the order; its *next pass* begins; its rows are *given to others*. A row is in a stage at most once, whatever the lane.
@@ -36,7 +38,7 @@ from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray
 HELP = ("widened", "next pass", "given to others")  # what helps a stratum with too few rows, the worst last
 WIDENED, NEXT_PASS, GIVEN = range(3)
 POOL, BEYOND, AGAIN = range(3)  # tiers of a lane; and, where a stage was cut short, rows that are ahead of their pass
-SCORES, SEQUENCE, REMAINDERS = 3, 4, 5  # purposes of generators beside the lanes'
+SCORES, SEQUENCE, REMAINDERS, AT_RANDOM = 3, 4, 5, 6  # purposes of generators beside the lanes'
 GOLDEN = (5**0.5 - 1) / 2
 
 Tiers: TypeAlias = Sequence[Callable[[], Tier]]
@@ -111,6 +113,7 @@ class Opening:
         if policy.thin is not None and policy.thin.holds(moment.u):
             self.thinning = Thinning(policy, policy.thin, moment.seeds(SCORES), measure)
         self._thins = self.thinning is not None and self.thinning.skipped is None
+        self.by_rewards = self.thinning is not None and self.thinning.thin.by_rewards
         self._codes = policy.codes if len(policy.strata_names) > 1 else None
         self._taken = np.zeros(policy.n_rows, dtype=np.bool_)  # rows of the stage so far
         self._lanes: list[tuple[int, RowArray]] = []
@@ -163,11 +166,16 @@ class Opening:
         tiers: Tiers = [lambda: pool, beyond, lambda: again(1), lambda: again(2)]
         self._lane(OFFER, tiers if exact else tiers[:AGAIN], n, rng, even=None if sliced else pool)
 
-    def mix(self, n: int) -> None:
-        """Draw `n` rows at random, of those that wait for their turn first."""
+    def mix(self, n: int, *, at_random: bool = False) -> None:
+        """Draw `n` rows of all, of those that wait for their turn first.
+
+        Args:
+            n: rows.
+            at_random: in any case; else they are thinned as the others, if the stage is.
+        """
         if n <= 0:
             return
-        rng = self._rng(MIX)
+        rng = self._rng(AT_RANDOM if at_random else MIX)
 
         def shuffled(rows: BoolArray) -> Tier:
             return Tier(rng.permutation(rows_where(rows & ~self._taken)), self._is_left)
@@ -176,7 +184,7 @@ class Opening:
         nothing = Tier(pool.rows[:0], pool.ok)
         turned = [lambda times=times: shuffled(self.passes.turned(times)) for times in (1, 2)]
         tiers: Tiers = [lambda: pool, lambda: nothing, *turned]
-        self._lane(MIX, tiers, n, rng, even=pool)
+        self._lane(MIX, tiers, n, rng, even=pool, at_random=at_random)
 
     def close(self) -> OpenedStage:
         """All lanes are drawn: their rows, in a random sequence."""
@@ -196,7 +204,9 @@ class Opening:
 
     # -- one lane -----------------------------------------------------------------------------------------------
 
-    def _lane(self, lane: int, tiers: Tiers, n: int, rng: np.random.Generator, *, even: Tier | None) -> None:
+    def _lane(
+        self, lane: int, tiers: Tiers, n: int, rng: np.random.Generator, *, even: Tier | None, at_random: bool = False
+    ) -> None:
         """Walk the tiers, take `n` rows, and let all that were offered have their turn.
 
         Args:
@@ -205,12 +215,15 @@ class Opening:
             n: rows.
             rng: its generator.
             even: the pool, where it is drawn from in proportion; None where its sequence says who comes.
+            at_random: nothing is thinned.
         """
-        found, quotas = self._candidates(tiers, n, even, self.moment.remainders(lane))
+        thinning = self.thinning if self._thins and not at_random else None
+        found, quotas = self._candidates(tiers, n, even, self.moment.remainders(lane), thinning)
         taken = offered = np.ones(len(found.rows), dtype=np.bool_)
         unbiased = None
-        if self._thins and self.thinning is not None:
-            taken, offered, unbiased = self.thinning.select(found, quotas, rng)
+        if thinning is not None:
+            taken, offered, unbiased = thinning.select(found, quotas, rng)
+            offered = taken if self.by_rewards else offered
         rows, tier = found.rows[offered], found.tier[offered]
         self._note(self._sizes(rows[tier == BEYOND]) > 0, WIDENED)
         begun = self._sizes(rows[tier >= AGAIN]) > 0
@@ -222,18 +235,20 @@ class Opening:
         self._passed_over.append(found.rows[offered & ~taken])
         self._add(lane, found.rows[taken], None if unbiased is None else unbiased[taken])
 
-    def _candidates(self, tiers: Tiers, n: int, even: Tier | None, u: float) -> tuple[Walk, IntArray]:
+    def _candidates(
+        self, tiers: Tiers, n: int, even: Tier | None, u: float, thinning: Thinning | None
+    ) -> tuple[Walk, IntArray]:
         """The rows that a lane considers, by stratum, and how many of each stratum it takes."""
-        thinning = self.thinning if self._thins else None
         weight = None if thinning is None else thinning.own
         most = self.passes.open_sizes - sum(self._sizes(rows) for _, rows in self._lanes)
         if self.shares is not None:
             quotas = split(self.shares, n, most, u)
             self._note(split(self.shares, n, np.full(len(most), n), u) > most, GIVEN)
-            return walk(tiers, self._codes, quotas if thinning is None else thinning.need(quotas, most), weight), quotas
+            wanted = quotas if thinning is None else self._wanted(thinning, tiers, quotas, most)
+            return walk(tiers, self._codes, wanted, weight), quotas
         quotas = np.array([n])
-        wanted = quotas if thinning is None else thinning.need(quotas, np.array([most.sum()]))
-        if weight is not None or self._codes is None:
+        wanted = quotas if thinning is None else self._wanted(thinning, tiers, quotas, np.array([most.sum()]))
+        if weight is not None or self._codes is None or (thinning is not None and self.by_rewards):
             return walk(tiers, None, wanted, weight), quotas
         there = None if even is None else self._sizes(held(even.rows, even.ok))
         if there is not None and there.sum() >= wanted[0]:
@@ -241,6 +256,14 @@ class Opening:
         else:
             found = grouped(walk(tiers, None, wanted), self._codes, len(most))
         return found, split(found.sizes.astype(np.float64), n, found.sizes, u)
+
+    def _wanted(self, thinning: Thinning, tiers: Tiers, quotas: IntArray, most: IntArray) -> IntArray:
+        """Rows to consider so that quotas are taken: what the thinner needs, or all of the pool, as `quotas` has it."""
+        if not self.by_rewards:
+            return thinning.need(quotas, most)
+        pool = tiers[POOL]()
+        there = self._sizes(held(pool.rows, pool.ok))
+        return np.maximum(quotas, there if len(quotas) == len(there) else there.sum())
 
     def _add(self, lane: int, rows: RowArray, unbiased: FloatArray | None = None) -> None:
         self._lanes.append((lane, rows))

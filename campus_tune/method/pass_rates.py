@@ -89,6 +89,8 @@ class PassRates:
         self.least, self.most = math.inf, -math.inf  # rewards so far
         self.two_valued = True
         self.rate, self.worth = np.full(n_rows, 0.5), UNKNOWING
+        self.spread: FloatArray | None = None  # expected chance of a spread, and how many groups that is worth
+        self.spread_worth = UNKNOWING
 
     # -- what is told of them -----------------------------------------------------------------------------------
 
@@ -136,6 +138,18 @@ class PassRates:
         self.rate = np.full(self.n_rows, 0.5) if rate is None else np.clip(rate, _SURE, 1 - _SURE)
         self.worth = float(worth)
 
+    def expect_spread(self, chance: FloatArray | None, worth: float = UNKNOWING) -> None:
+        """What to expect where rewards are of more than two values: the chance that a group has a spread.
+
+        Args:
+            chance: in [0, 1], shape (N,); None for that of the prompt's pool.
+            worth: how many groups that is worth, above 0.
+        """
+        assert worth > 0, f"an expected chance must be worth something, got {worth}"
+        assert chance is None or chance.shape == (self.n_rows,), "a chance for each prompt"
+        self.spread = None if chance is None else np.clip(chance, _SURE, 1 - _SURE)
+        self.spread_worth = float(worth)
+
     def passed(self, rewards: FloatArray) -> BoolArray:
         """Which weighted rewards are a pass, of the same shape."""
         return (rewards >= self.at) | _same(rewards, np.full_like(rewards, self.at))
@@ -174,15 +188,17 @@ class PassRates:
     def spread_posterior(self) -> tuple[FloatArray, FloatArray]:
         """(a, b) of the beta posterior of the chance that a prompt's next group has a spread, counted, shape (N,).
 
-        The prior is the share of groups with a spread in the prompt's pool, worth two groups; the pool's is shrunk to
-        that of all prompts, likewise.
+        Its prior is what was expected (`expect_spread`); else the share of groups with a spread in the prompt's pool,
+        worth two groups, itself shrunk to that of all prompts, likewise.
         """
+        rest = np.maximum(0.0, self.groups - self.spreads)
+        if self.spread is not None:
+            return self.spread_worth * self.spread + self.spreads, self.spread_worth * (1 - self.spread) + rest
         n = int(self.pools.max(initial=0)) + 1
         every = (self.spreads.sum() + 1) / (self.groups.sum() + 2)
         spreads, groups = (np.bincount(self.pools, of, n) for of in (self.spreads, self.groups))
         prior = ((spreads + UNKNOWING * every) / (groups + UNKNOWING))[self.pools]
         prior = np.clip(prior, _SURE, 1 - _SURE)
-        rest = np.maximum(0.0, self.groups - self.spreads)
         return UNKNOWING * prior + self.spreads, UNKNOWING * (1 - prior) + rest
 
     def level_posterior(self, *, without_last: bool = False, only_last: bool = False) -> tuple[FloatArray, FloatArray]:
@@ -255,8 +271,11 @@ class PassRates:
     def state(self) -> dict[str, NDArray[Any]]:
         """All that was noted and expected, as arrays by name: the counts go on from them to the last bit."""
         marks = [self.now, self.failing, self.passing, self.least, self.most, float(self.two_valued), self.worth]
+        marks.append(self.spread_worth)
+        spread = np.zeros(0) if self.spread is None else self.spread
         arrays = {name: vars(self)[name].copy() for name in (*FADING, *COUNTS)}
-        return {**arrays, "rate": self.rate.copy(), "marks": np.array(marks, dtype=np.float64)}
+        expected = {"rate": self.rate.copy(), "spread": spread.copy()}
+        return {**arrays, **expected, "marks": np.array(marks, dtype=np.float64)}
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Continue from `state()`.
@@ -264,7 +283,7 @@ class PassRates:
         Raises:
             ValueError: it is of other prompts, or not all there.
         """
-        missing = sorted({*FADING, *COUNTS, "rate", "marks"} - state.keys())
+        missing = sorted({*FADING, *COUNTS, "rate", "spread", "marks"} - state.keys())
         if missing or any(len(state[name]) != self.n_rows for name in (*FADING, *COUNTS, "rate")):
             raise ValueError(
                 f"pass rates must be of {self.n_rows} prompts, got "
@@ -274,7 +293,8 @@ class PassRates:
             vars(self)[name] = np.array(state[name], dtype=np.float64)
         self.visits, self.last = (np.array(state[name], dtype=np.int64) for name in COUNTS)
         self.rate = np.array(state["rate"], dtype=np.float64)
-        now, self.failing, self.passing, self.least, self.most, two, self.worth = state["marks"].tolist()
+        self.spread = np.array(state["spread"], dtype=np.float64) if len(state["spread"]) else None
+        now, self.failing, self.passing, self.least, self.most, two, self.worth, self.spread_worth = state["marks"]
         self.now, self.two_valued = int(now), bool(two)
 
 

@@ -5,6 +5,8 @@
   which may end in the middle of a stage.
 
 Under a policy each stratum keeps a pass of its own (`OwnPasses`), and a row's visit in it is that it was *offered*.
+Where rows are thinned by what rewards show, that it was *taken*: the others stay free, and a pass is over when the part
+`keep` of its rows was taken.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from campus_tune.method.stages import Coverage
 from campus_tune.words.cores import parts_of, side_by_side
 from campus_tune.words.types import BoolArray, IntArray, RowArray
 
+_ROUNDING = 1e-9
 LEAST_BALANCE = -100  # turns that a row is owed at most; only a stratum of a few rows could ever come near
 
 
@@ -202,6 +205,7 @@ class OwnPasses(Passes):
         self.balance = np.zeros(n_rows, dtype=np.int8)
         self.offered = np.zeros(len(policy.domain_names), dtype=np.int64)  # rows of each domain, since `before`
         self.before = np.zeros(len(policy.domain_names))  # passes of each domain until rows were left out, if they were
+        self.keep = policy.kept_at(0.0)  # part of the rows after which a pass is over
         self._shut = policy.dropped  # rows that cannot be drawn now; a phase may shut more of them
         self._sized: IntArray | None = None  # open rows of each stratum, once somebody has asked
         self._left: IntArray | None = None  # of these, rows that wait
@@ -277,7 +281,10 @@ class OwnPasses(Passes):
         """
         self.offered += np.bincount(self.policy.domain_codes[rows], minlength=len(self.offered))
         if marks:
-            balance = self.balance[rows] + 1
+            balance = self.balance[rows]
+            if self.policy.thin is not None and self.policy.thin.by_rewards:  # a turn not taken is none that is owed
+                balance = np.maximum(balance, 0)
+            balance = balance + np.int8(1)
             self.balance[rows] = balance
             if self._left is not None:  # these wait no longer
                 gone = self.policy.codes[rows.compress(balance == 1)]
@@ -318,7 +325,7 @@ class OwnPasses(Passes):
         self._opened.clear()
 
     def begin_where_over(self, begun: BoolArray, *, together: bool) -> BoolArray:
-        """Begin the next pass of strata that no row waits in.
+        """Begin the next pass of strata that no row waits in, or none that must come.
 
         Args:
             begun: strata whose next pass begins in any case, shape (S,).
@@ -327,9 +334,12 @@ class OwnPasses(Passes):
         Returns:
             The strata whose next pass begins, shape (S,).
         """
-        over: BoolArray = begun | (self.left == 0)
+        spare = np.zeros_like(self.left)
+        if self.keep < 1:
+            spare = np.floor((1 - self.keep) * self.open_sizes + _ROUNDING).astype(np.int64)
+        over: BoolArray = begun | (self.left <= spare)
         if together:
-            over[:] = begun.any() or over.all()
+            over[:] = begun.any() or self.left.sum() <= spare.sum()
         self.begin(over)
         return over
 

@@ -30,6 +30,7 @@ from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray
 if TYPE_CHECKING:
     from campus_tune.method.book import Book
     from campus_tune.method.cells import Cells
+    from campus_tune.method.pass_rates import PassRates
     from campus_tune.method.review import Review
     from campus_tune.method.steering import Steering
     from campus_tune.method.thin import Thin
@@ -81,6 +82,7 @@ class Policy:
         control: `shuffled_scores` permutes the scores inside cells, by the seed and the stage.
         scores: a score of every row by its name, shape (N,), higher is more wanted; NaN where it is unknown.
         book: what training showed of each row.
+        rates: what rewards showed of each prompt, where a trainer goes by rewards.
         steering: what the record has made of shares and phases; None where nothing steers.
         fixed: the record moves none of these shares: they are weights, and all rows are drawn as ever.
     """
@@ -101,6 +103,7 @@ class Policy:
     control: Control | None = None
     scores: Callable[[str], FloatArray] | None = None
     book: Book | None = None
+    rates: PassRates | None = None
     steering: Steering | None = None
     fixed: bool = False
 
@@ -169,6 +172,16 @@ class Policy:
         if self.dropped is None:
             return [None if top is None else ~top for top in tops]
         return [self.dropped if top is None else ~top | self.dropped for top in tops]
+
+    def kept_at(self, u: float) -> float:
+        """Part of its rows after which a pass is over at a progress: those that rewards speak against may never come.
+
+        All of them but where rows are thinned by what rewards show.
+        """
+        thin = self.thin
+        if thin is None or not thin.by_rewards or not thin.holds(u):
+            return 1.0
+        return float(getattr(thin.thinner, "keep", 1.0))
 
     def _signal(self, name: Signal) -> FloatArray:
         """What training shows of each stratum, shape (S,): of its cells, by their rows; NaN where unknown."""

@@ -1,12 +1,13 @@
 """Scores of prompts that rewards show, for `thin: by`. Higher is more wanted.
 
-    middle             what its next group would tell: `1 − p^G − (1 − p)^G`, or `4p(1 − p)` where rewards are not scaled
+    middle             what its next group would tell: `1 − p^G − (1 − p)^G`; `4p(1 − p)` where rewards are not scaled
     easy_first         how well it is answered
     learning_progress  how far that lies from how well it was answered before
 
-Each p is *drawn* from the prompt's posterior (Thompson sampling), so that a prompt of which little is known is tried
-though it looks useless, as often as it may not be. And each score grows with *age*, by `AGE` for as many prompts drawn
-as there are: nothing starves. A prompt that tells nothing comes at the latest as one that tells all has just been.
+A minus turns what rewards show around: `-easy_first` is hard first. Each p is *drawn* from the prompt's posterior
+(Thompson sampling), so that a prompt of which little is known is tried though it looks useless, as often as it may not
+be. And each score grows with *age*, by `AGE` for as many prompts drawn as there are, so that nothing starves: after
+four times as many a prompt that tells nothing comes before one that tells all and has just been.
 
 >>> rates = PassRates(3, group=8, at=1.0, forget=0.0, scaled=True)
 >>> rates.expect(np.array([0.0, 0.5, 1.0]), worth=1000.0)
@@ -37,13 +38,14 @@ def prompt_score(name: str, rates: PassRates, *, rng: np.random.Generator, when:
     """A score of every prompt, finite, shape (N,); higher is more wanted.
 
     Args:
-        name: one of `PROMPT_SCORES`.
+        name: one of `PROMPT_SCORES`, or with a minus.
         rates: what rewards have shown, and what is expected.
         rng: of this decision; each prompt takes as many draws as another, known or not.
         when: number of the generation that comes next.
     """
     drawn_since = (when - 1 - rates.last) * rates.per_generation / max(1, rates.n_rows)
-    return PROMPT_SCORES[name](rates, rng) + AGE * drawn_since
+    shown = PROMPT_SCORES[name.removeprefix("-")](rates, rng)
+    return (-shown if name.startswith("-") else shown) + AGE * drawn_since
 
 
 def _middle(rates: PassRates, rng: np.random.Generator) -> FloatArray:

@@ -27,6 +27,7 @@ from typing import Annotated, Any, ClassVar, TypeAlias
 
 import numpy as np
 
+from campus_tune.method.prompt_scores import PROMPT_SCORES
 from campus_tune.method.sampling import highest
 from campus_tune.method.standing import Scale
 from campus_tune.words.annotated import check_options
@@ -369,6 +370,11 @@ class Thin:
         """What is built of `how` and the knobs that are given."""
         given = {knob: getattr(self, knob) for knob in KNOBS}
         return THINNERS.build(self.how, {knob: value for knob, value in given.items() if value is not None})
+
+    @property
+    def by_rewards(self) -> bool:
+        """It goes by what rewards show of a prompt: all rows that are free are offered, and those not taken stay so."""
+        return self.by.removeprefix("-") in PROMPT_SCORES
 
     def holds(self, u: float) -> bool:
         """Whether rows are thinned at this progress."""

@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeAlias, TypedDict
 import numpy as np
 
 from campus_tune.method.policy import Policy
+from campus_tune.method.prompt_scores import prompt_score
 from campus_tune.method.standing import CellStanding, relative
 from campus_tune.method.thin import Thin, ess, exactly, filled, take, tau
 from campus_tune.method.walks import Walk
@@ -22,6 +23,7 @@ from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray
 
 NOT_PAID = "not paid for"  # nothing is left to measure candidates with
 NOTHING_KNOWN = "nothing is known of the rows offered"
+_THOMPSON = 1  # of a stage's draws, beside the control's
 
 MeasureRows: TypeAlias = Callable[[RowArray], FloatArray]
 
@@ -77,9 +79,17 @@ class Thinning:
 
         A metric has scores of dropped rows too. They are nobody's like, and the control must not deal them to others.
         """
-        assert self.policy.scores is not None, "thinning needs scores"
-        scores, dropped = self.policy.scores(self.thin.by), self.policy.dropped
+        scores, dropped = self._asked(), self.policy.dropped
         return self._controlled(scores if dropped is None else np.where(dropped, np.nan, scores), self.cells)
+
+    def _asked(self) -> FloatArray:
+        rates = self.policy.rates
+        if self.thin.by_rewards:
+            assert rates is not None, "thinning by what rewards show needs pass rates"
+            rng = np.random.default_rng([*self.seeds, _THOMPSON])
+            return prompt_score(self.thin.by, rates, rng=rng, when=rates.now + 1)
+        assert self.policy.scores is not None, "thinning needs scores"
+        return self.policy.scores(self.thin.by)
 
     @cached_property
     def known(self) -> BoolArray:

@@ -22,6 +22,7 @@ from campus_tune.data.prepared import column_names
 from campus_tune.model import compat
 from campus_tune.model.model_tasks import task_of_config, task_of_model
 from campus_tune.model.reference import find
+from campus_tune.model.reward_trainers import is_driven_by_reward, owns_its_data
 from campus_tune.model.subject import same_random_states
 from campus_tune.words.errors import RecipeError, TrainerError
 
@@ -46,12 +47,13 @@ def refuse_other_task(trainer: Trainer) -> None:
         TrainerError: it is another task, which is named.
     """
     kind = compat.trains_another_task(trainer)
-    if kind is not None:
+    if kind is not None and not is_driven_by_reward(trainer):
         own = "" if kind is type(trainer) else f", a {kind.__name__}"
         raise TrainerError(
             f"the trainer must learn the answers of its rows, got {type(trainer).__name__}{own}: trl's own for another "
-            "task, in which answers are compared or made, so no plan of rows fits it. Use trl's SFTTrainer on the "
-            f"answers to learn, {WITHOUT}"
+            "task, in which answers are compared or made in its own way, so no plan of rows fits it. Use trl's "
+            "SFTTrainer on the answers to learn, its GRPOTrainer or RLOOTrainer where a reward says which answers are "
+            f"right, {WITHOUT}"
         )
     task = task_of_model(trainer.model)
     if task is not None:
@@ -121,6 +123,46 @@ def refuse_other_rows(dataset: Dataset, dropped: Callable[[Collection[str]], Col
         raise TrainerError(
             "`labels` must have one label for each token of a row, got one number a row: rows of a classification. "
             f"Leave the column out, so that a row's own tokens are learnt, {WITHOUT}"
+        )
+
+
+def refuse_other_prompts(trainer: Trainer) -> None:
+    """Rows of a trainer that is driven by reward must be prompts of text, which no environment makes.
+
+    Args:
+        trainer: TRL's own for reward, with a training set.
+
+    Raises:
+        TrainerError: they are something else.
+    """
+    names = column_names(trainer.train_dataset)
+    if owns_its_data(trainer) or "prompt" not in names:
+        made = ", and environments that make them" if owns_its_data(trainer) else ""
+        raise TrainerError(
+            f"`train_dataset` must have a column prompt, which says what is asked, got {', '.join(names)}{made}: only "
+            "prompts that are there before training can be planned. Write them into that column and leave "
+            f"environment_factory out, {WITHOUT}"
+        )
+    if found := SEEN & set(names) - compat.unused_columns(trainer, SEEN):
+        raise TrainerError(
+            f"prompts must be text, got image columns {sorted(found)}: what is seen is not planned. Remove the columns "
+            f"if the model does not use them, {WITHOUT}"
+        )
+
+
+def refuse_probes(probes: object) -> None:
+    """A run that is driven by reward has no answers whose losses could be probed.
+
+    Args:
+        probes: as the callback was given them.
+
+    Raises:
+        TrainerError: there are some.
+    """
+    if probes is not None:
+        raise TrainerError(
+            "`probes` must be left out of a trainer that is driven by reward, got some: probes are answers whose loss "
+            "is measured. Give the trainer an eval_dataset: it reports the rewards of its prompts."
         )
 
 

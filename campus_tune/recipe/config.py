@@ -48,7 +48,9 @@ from campus_tune.recipe.draw_blocks import (
 )
 from campus_tune.recipe.draw_rules import DrawBlocks
 from campus_tune.recipe.drop_block import DROPS, SUSPECTS, DropSettings
+from campus_tune.recipe.passes_block import PassSettings
 from campus_tune.recipe.reader import CheckedSettings, Entries, Part, part_schema
+from campus_tune.recipe.reward_rules import only_by_rewards
 from campus_tune.recipe.steer_blocks import MILESTONES, WHEN, Answer, ClockSettings, MilestoneSettings
 from campus_tune.recipe.steer_rules import SteerBlocks
 from campus_tune.recipe.value_block import VALUE, ValueSettings, needs_probes
@@ -61,7 +63,7 @@ from campus_tune.words.strict_yaml import read_yaml
 from campus_tune.words.types import Json
 from campus_tune.words.wording import shown
 
-PAST = ("metrics", "within", "seed", "coverage", "window", "batching", "cells")
+PAST = ("metrics", "within", "seed", "coverage", "window", "batching", "cells", "passes")
 DRAWN = ("cells", "domains", "phases", "thin", "review", "drop", "weights", "control")  # who, which rows, how much
 STEERED = ("milestones", "when", "clock")  # what moves the plan, by the record
 OF_ORDERS = ("pacing", "window", "coverage", "mix", "handover", "rescore")  # what says how orders are trained
@@ -128,6 +130,7 @@ class CampusConfig(CheckedSettings):
             steps.
         value: true measures what each row that is trained does to the loss of each probe domain, with a LoRA; also
             `{adam, budget}`. It changes nothing of what is trained.
+        passes: what a pass is where a model is trained by reward: `{at, forget, middle, predict, answer}`.
         resume: `strict`, or `changed_future` to continue a checkpoint under changed future settings.
 
     Raises:
@@ -137,7 +140,7 @@ class CampusConfig(CheckedSettings):
     block = "campus"
     must = "a mapping of settings"
     write = "Write `campus:` and indent them."
-    unsaid = (*DRAWN, *STEERED, "value")
+    unsaid = (*DRAWN, *STEERED, "value", "passes")
 
     metrics: Annotated[
         Sequence[str | Mapping[str, Any]],
@@ -178,6 +181,7 @@ class CampusConfig(CheckedSettings):
     when: Annotated[Mapping[str, Answer] | None, WHEN] = None
     clock: ClockSettings | None = None
     value: Annotated[ValueSettings | None, VALUE] = None
+    passes: PassSettings | None = None
     resume: Literal["strict", "changed_future"] = "strict"
 
     def __post_init__(self) -> None:
@@ -186,7 +190,7 @@ class CampusConfig(CheckedSettings):
         given = {name for name in (*OF_ORDERS, *OF_DRAW) if shown(getattr(self, name)) != shown(usual[name])}
         if self.selector is None and shown(self.metrics) in ("()", "[]") and not given & {*OF_ORDERS}:
             object.__setattr__(self, "selector", SHUFFLE)
-            if not given & {*OF_DRAW}:
+            if not given & {*OF_DRAW} and self.passes is None:
                 for name, entries in ACTS.items():
                     object.__setattr__(self, name, entries)
         super().__post_init__()
@@ -330,6 +334,12 @@ class CampusConfig(CheckedSettings):
         return bool(waits) and all(waits) and not says
 
     @property
+    def acts_by_default(self) -> bool:
+        """What acts on wrong rows is what acts by default."""
+        usual = CampusConfig()
+        return (self.weights, self.drop) == (usual.weights, usual.drop)
+
+    @property
     def scored(self) -> tuple[MetricSpec, ...]:
         """The metrics that rows are scored by: those of the orders, then those that only the draw asks for."""
         return (*self.specs, *self.draw.extras(self.specs))
@@ -373,7 +383,8 @@ class CampusConfig(CheckedSettings):
         """`mix`, or what its null stands for: there is nothing to mix into slices as published, or into a shuffle."""
         if self.mix is not None:
             return self.mix
-        return 0.0 if self.window == "slice" or self.is_shuffle else MIX
+        by_rewards = self.thin is not None and self.thin.by_rewards  # these try what is not known by themselves
+        return 0.0 if self.window == "slice" or self.is_shuffle or by_rewards else MIX
 
     def build_selector(self) -> Selector:
         """The selector itself.
@@ -403,7 +414,7 @@ class CampusConfig(CheckedSettings):
             seed=self.seed,
         )
 
-    def resolved(self, *, has_probes: bool, domain_in_data: bool, seed: int) -> CampusConfig:
+    def resolved(self, *, has_probes: bool, domain_in_data: bool, seed: int, by_rewards: bool = False) -> CampusConfig:
         """The same settings without nulls that a run decides: selector, mix, groups, seed, cells that are used.
 
         Args:
@@ -411,13 +422,16 @@ class CampusConfig(CheckedSettings):
             domain_in_data: the training set has the column that `probes` names as the domain (`domain` without
                 probes).
             seed: the trainer's, used where the recipe has none.
+            by_rewards: the trainer goes by rewards, and `for_rewards` made these settings.
 
         Raises:
-            RecipeError: the selector, a metric, or what steers, needs probes and there are none.
+            RecipeError: rewards are asked for and there are none; the selector, a metric, or what steers, needs probes
+                and there are none.
         """
         name = "fixed" if len(self.metrics) == 1 else "matched" if has_probes else "relative_perplexity"
         selector = name if self.selector is None else self.selector
-        problems = [] if has_probes else [*self.steer.without_probes(self.draw)]
+        problems = [] if by_rewards else [*only_by_rewards(self)]
+        problems += [] if has_probes else self.steer.without_probes(self.draw)
         if self.value is not None and not has_probes:
             problems.append(needs_probes())
         problems += [

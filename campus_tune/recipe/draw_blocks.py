@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
+from campus_tune.method.prompt_scores import PROMPT_SCORES
 from campus_tune.method.reweight import SHARES, SkillGraph, build_reweight
 from campus_tune.method.shares import TOLERANCE
 from campus_tune.method.thin import KNOBS, THINNERS
@@ -34,6 +35,7 @@ from campus_tune.words.wording import shown
 NATURAL = "natural"  # shares as the rows have them
 TEMPERATURE = "temperature"
 BOOK = ("seen_loss", "surprise", "excess")  # what training shows of a row, which is no metric
+BY_REWARDS = tuple(PROMPT_SCORES)  # and what rewards show of a prompt: middle, easy_first, learning_progress
 
 Shares: TypeAlias = str | Mapping[str, float]  # `natural`, {math: 0.4, …}, {temperature: 2}
 Entry: TypeAlias = str | Mapping[str, Any]  # a part: its name, or a mapping; of a metric, its label too
@@ -305,8 +307,10 @@ class ThinSettings(Spanned):
     Args:
         how: top (the highest scores), proportional (to the score), rank (by its place), prune (drops a part of those
             below their cell's mean).
-        by: what a row showed in training (seen_loss, surprise, excess), or a metric; a minus turns it around.
-        keep: share of the offered rows that is trained; None is 0.5, and nothing with prune.
+        by: what a row showed in training (seen_loss, surprise, excess), what rewards have shown of a prompt (middle,
+            easy_first, learning_progress), or a metric; a minus turns it around.
+        keep: share of the offered rows that is trained; None is 0.5, and nothing with prune. By what rewards show: part
+            of the prompts after which all can be drawn again; 1 is every prompt.
         drop: share of the rows below the mean that prune leaves out; None is 0.5 with prune.
         power: of the score, or of its place; None is 1 with proportional, 1/keep − 1 with rank.
         floor: share of the draw that is uniform, with proportional; None is 0.3 there.
@@ -321,8 +325,8 @@ class ThinSettings(Spanned):
     write = "Write thin: {how: rank, by: seen_loss, keep: 0.5}."
 
     how: Annotated[str | None, Given(), _How()] = None
-    by: Annotated[Entry, ScoredBy(BOOK)] = "seen_loss"
-    keep: Annotated[float | None, PART] = None
+    by: Annotated[Entry, ScoredBy((*BOOK, *BY_REWARDS))] = "seen_loss"
+    keep: Annotated[float | None, Range(0, 1, "(]")] = None
     drop: Annotated[float | None, PART] = None
     power: Annotated[float | None, Range(0, 100)] = None
     floor: Annotated[float | None, Range(0, 1, "[]")] = None
@@ -368,6 +372,11 @@ class ThinSettings(Spanned):
         name = self.by.removeprefix("-") if isinstance(self.by, str) else ""
         return name if name in BOOK else None
 
+    @property
+    def by_rewards(self) -> bool:
+        """It goes by what rewards show of a prompt."""
+        return isinstance(self.by, str) and self.by.removeprefix("-") in BY_REWARDS
+
     def clashes(self, wrong: set[str]) -> list[str]:
         """Settings of another thinner, a score that cannot be measured on demand, a span that goes backwards."""
         found = self.backwards(wrong, self.since, self.until)
@@ -381,6 +390,13 @@ class ThinSettings(Spanned):
             for name in KNOBS
             if name not in wrong and name not in takes and getattr(self, name) is not None
         ]
+        if "keep" not in wrong and self.keep == 1 and not self.by_rewards:
+            found += Number(PART).problems("thin: keep", self.keep)
+        if self.by_rewards and getattr(thinner, "own", False):
+            found.append(
+                f"`thin: how` must choose among all prompts with by: {self.score}, got {self.how}, by which a row's "
+                "chance is its own. Write how: top."
+            )
         by_ratio = getattr(thinner, "scale", None) == "ratio"
         if "gate" not in wrong and self.gate is not None and not by_ratio:
             found.append(
@@ -392,9 +408,10 @@ class ThinSettings(Spanned):
                 f"`thin: by` must not be turned around with how: {self.how}, got {shown(self.by)}: a chance that is "
                 "proportional to a score needs one that is never negative. Write how: rank."
             )
-        if "fresh" not in wrong and self.fresh and self.book_score in ("surprise", "excess"):
+        known = self.book_score in ("surprise", "excess") or self.by_rewards
+        if "fresh" not in wrong and self.fresh and known:
             found.append(
-                f"`thin: fresh` must go with by: seen_loss or a metric, got {self.book_score}: it is known of trained "
+                f"`thin: fresh` must go with by: seen_loss or a metric, got {self.score}: it is known of trained "
                 "rows alone. Write fresh: false, or by: seen_loss."
             )
         return found

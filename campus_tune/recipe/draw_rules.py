@@ -20,6 +20,7 @@ from campus_tune.method.weights import Act, LiveWeight
 from campus_tune.metrics import METRICS, MetricSpec, build_metric, leaves, parse_metric
 from campus_tune.recipe.draw_blocks import (
     BOOK,
+    BY_REWARDS,
     CellSettings,
     DomainSettings,
     Entry,
@@ -156,18 +157,15 @@ class DrawBlocks:
 
     @property
     def uses_cells(self) -> bool:
-        """Some block compares scores inside cells, or gives them shares. Suspects have cells of their own without."""
+        """Some block compares scores inside cells, or gives them shares. Suspects have cells of their own without.
+
+        What rewards show of a prompt is comparable as it is: inside cells only where the recipe names them.
+        """
         follows = self.domains is not None and self.domains.follow is not None
         own = self.suspects is not None and self.cells is not None
         compares = any(weight.groups == "cells" for weight in self.live)
-        return (
-            self.thin is not None
-            or self.over_cells
-            or follows
-            or self.control in (RANDOM_DROP, DROP_BEST)
-            or own
-            or compares
-        )
+        thins = self.thin is not None and (self.cells is not None or not self.thin.by_rewards)
+        return thins or self.over_cells or follows or self.control in (RANDOM_DROP, DROP_BEST) or own or compares
 
     @property
     def moved_shares(self) -> bool:
@@ -185,7 +183,7 @@ class DrawBlocks:
         """(Setting, entry) of every metric that a block asks for."""
         if self.uses_cells:
             yield "cells: by", (self.cells or CellSettings()).by
-        if self.thin is not None and self.thin.book_score is None:
+        if self.thin is not None and self.thin.book_score is None and not self.thin.by_rewards:
             yield "thin: by", self.thin.by
         yield from (("phases: top", name) for phase in self.phases for name in phase.top or ())
         yield from (("drop: by", drop.by) for drop in self.drop if drop.by is not None and drop.by_metric)
@@ -244,9 +242,10 @@ class DrawBlocks:
                     f"`{where}` must mean one metric, got {spec.label!r} with other options than elsewhere in the "
                     "recipe. Give it a `label` of its own."
                 )
-        if self.thin is not None and self.thin.book_score in known:
+        own = [] if self.thin is None else [self.thin.score.removeprefix("-")]
+        if own and own[0] in (*BOOK, *BY_REWARDS) and own[0] in known:
             yield (
-                f"`thin: by` must mean one score, got {self.thin.book_score!r}, which training shows and which is a "
+                f"`thin: by` must mean one score, got {own[0]!r}, which training shows and which is a "
                 "label of `metrics` too. Give the metric another `label`."
             )
 
@@ -362,7 +361,7 @@ def _unknown(
     if bare in METRICS.names() or not isinstance(entry, str):
         yield from (f"`{where}`: {problem}" for problem in error.problems)
         return
-    words = {"thin: by": BOOK, "drop: by": WORDS}.get(where, ())
+    words = {"thin: by": (*BOOK, *BY_REWARDS), "drop: by": WORDS}.get(where, ())
     others = [*words, *known, *METRICS.names()]
     listed = ", ".join(dict.fromkeys(others))
     hint = f"{nearest(bare, others)} Name one of them."

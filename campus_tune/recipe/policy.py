@@ -53,6 +53,7 @@ from campus_tune.words.wording import listed, shown
 
 if TYPE_CHECKING:
     from campus_tune.method.book import Book
+    from campus_tune.method.pass_rates import PassRates
     from campus_tune.recipe.config import CampusConfig
 
 ScoreOf: TypeAlias = Callable[[str], FloatArray]  # metric label → scores of all rows now, shape (N,)
@@ -202,6 +203,7 @@ def policy_of(
     score_of: ScoreOf | None = None,
     dropped: BoolArray | None = None,
     book: Book | None = None,
+    rates: PassRates | None = None,
     steering: Steering | None = None,
 ) -> Policy | None:
     """The policy of a recipe; None where it draws as ever.
@@ -214,6 +216,7 @@ def policy_of(
         score_of: gives a metric's scores, as they are at the moment it is asked.
         dropped: rows that are never trained, shape (N,).
         book: with the columns of `book_columns`.
+        rates: what rewards show of each prompt, where the trainer goes by rewards.
         steering: as `steering_of` made it.
 
     Raises:
@@ -235,7 +238,8 @@ def policy_of(
         control="shuffled_scores" if config.control == SHUFFLED_SCORES else None,
         steering=steering,
         fixed=counts,
-        scores=None if thin is None else _scores(config, thin, score_of, book),
+        rates=rates,
+        scores=None if thin is None or thin.by_rewards else _scores(config, thin, score_of, book),
     )
 
 

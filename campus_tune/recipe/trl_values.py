@@ -59,6 +59,18 @@ RANGES: dict[str, tuple[float, float, *tuple[str, ...]]] = {
     "lora_alpha": (1, 1e9),
     "lora_dropout": (0, 1),
     "test_split_size": (0, 1e9, "open"),
+    # of training by reward
+    "max_completion_length": (1, LARGEST),
+    "num_generations": (2, 1 << 16),
+    "num_generations_eval": (1, 1 << 16),
+    "generation_batch_size": (1, 1 << 24),
+    "steps_per_generation": (1, 1 << 20),
+    "num_iterations": (1, 1 << 16),
+    "temperature": (0, 1e3, "open"),
+    "top_p": (0, 1, "open"),
+    "min_p": (0, 1),
+    "beta": (0, 1e6),
+    "epsilon": (0, 1e6),
     "torch_empty_cache_steps": (1, 1e9),
     "num_processes": (1, 1 << 16),  # of the launcher's, with which a plan is counted
 }

@@ -24,6 +24,9 @@ from campus_tune.words.wording import shown
 BLOCK = "campus"
 COMPARE, SEARCH = "compare", "search"
 OF_COMMANDS = (COMPARE, SEARCH)  # blocks of commands that train many runs
+SFT, GRPO, RLOO = "sft", "grpo", "rloo"  # the trainers, by the commands of ours and of TRL's that make them
+BY_REWARD = (GRPO, RLOO)
+REWARDS = ("reward_funcs", "reward_model_name_or_path")  # a YAML with one of these is trained by reward
 # One of these is set in a process that torchrun, mpirun or accelerate started; the last by accelerate alone, also where
 # it starts a single process. WORLD_SIZE is no sign: clusters set it for a machine on which nothing is launched yet.
 LAUNCHED = (
@@ -102,11 +105,44 @@ def read_block(block: Json | None) -> tuple[CampusConfig | None, list[str]]:
         return None, error.problems
 
 
-def trl_parser() -> Any:
-    """The parser of `trl sft`, on TRL's own four argument classes."""
-    from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig, TrlParser
+def trainer_asked(settings: Mapping[str, Any]) -> str:
+    """The trainer that a YAML is for: sft, or grpo or rloo where it names rewards.
 
-    parser = TrlParser((ScriptArguments, SFTConfig, ModelConfig, DatasetMixtureConfig), prog="campus-tune sft")
+    >>> trainer_asked({"reward_funcs": ["accuracy_reward"]}), trainer_asked({"max_length": 512})
+    ('grpo', 'sft')
+    >>> trainer_asked({"reward_funcs": ["accuracy_reward"], "normalize_advantages": True})  # which RLOO alone has
+    'rloo'
+
+    Args:
+        settings: of the YAML; `compare: {trainer: rloo}` says which of the two, else the one that knows its fields.
+    """
+    if not any(settings.get(name) for name in REWARDS):
+        return SFT
+    compare = settings.get(COMPARE)
+    named = compare.get("trainer") if isinstance(compare, Mapping) else None
+    if named in BY_REWARD:
+        return str(named)
+    return min(BY_REWARD, key=lambda trainer: len(unknown_in(dict(settings), trainer)))  # the first, where both do
+
+
+def trl_parser(trainer: str = SFT) -> Any:
+    """The parser of `trl sft`, `trl grpo` or `trl rloo`, on TRL's own four argument classes.
+
+    Args:
+        trainer: which of them.
+    """
+    from trl import DatasetMixtureConfig, ModelConfig, TrlParser
+
+    if trainer == GRPO:
+        from trl import GRPOConfig as Config
+        from trl.scripts.grpo import GRPOScriptArguments as Script
+    elif trainer == RLOO:
+        from trl import RLOOConfig as Config
+        from trl.scripts.rloo import RLOOScriptArguments as Script
+    else:
+        from trl import ScriptArguments as Script
+        from trl import SFTConfig as Config
+    parser = TrlParser((Script, Config, ModelConfig, DatasetMixtureConfig), prog=f"campus-tune {trainer}")
     parser.error = _refuse  # in place of two hundred lines of usage, and the end of the process
     return parser
 
@@ -115,21 +151,24 @@ def _dests(parser: ArgumentParser) -> list[str]:
     return [action.dest for action in parser._actions]
 
 
-def parse_trl(settings: Json, flags: list[str], before: Sequence[str] = ()) -> tuple[tuple[Any, ...], list[str]]:
+def parse_trl(
+    settings: Json, flags: list[str], before: Sequence[str] = (), *, trainer: str = SFT
+) -> tuple[tuple[Any, ...], list[str]]:
     """TRL's four argument objects, and what is wrong with the keys and flags: unknown, of another type, out of range.
 
     Args:
         settings: of the YAML.
         flags: TRL's.
         before: problems that were found already, told with those that leave no objects to give back.
+        trainer: sft, grpo or rloo.
 
     Raises:
         RecipeError: TRL takes them in no way.
     """
-    parser = trl_parser()
+    parser = trl_parser(trainer)
     classes = parser.dataclass_types
     wrong = value_problems(classes, settings)
-    problems = [*unknown_in(settings), *environment_problems(settings.get("env")), *wrong.values()]
+    problems = [*unknown_in(settings, trainer), *environment_problems(settings.get("env")), *wrong.values()]
     settings = _with_entries(settings, flags, wrong, problems)
     if not problems:
         os.environ.update({name: str(value) for name, value in (settings.get("env") or {}).items()})
@@ -137,7 +176,7 @@ def parse_trl(settings: Json, flags: list[str], before: Sequence[str] = ()) -> t
     try:
         values, remaining = parser.parse_known_args(flags)
         found = range_problems(classes, vars(values))
-        problems += [*found.values(), *_left_over(remaining, _dests(parser))]
+        problems += [*found.values(), *_left_over(remaining, _dests(parser), trainer)]
         given = {key: value for key, value in vars(values).items() if key not in found}
         made = [one(**{f.name: given[f.name] for f in fields(one) if f.init and f.name in given}) for one in classes]
     except Exception as error:  # whatever TRL, transformers and what they ask raise at settings that they do not take
@@ -161,11 +200,11 @@ def _with_entries(settings: Json, flags: Sequence[str], wrong: Mapping[str, str]
     return {**settings, "datasets": entries}
 
 
-def _left_over(words: list[str], known: list[str]) -> Iterator[str]:
+def _left_over(words: list[str], known: list[str], trainer: str) -> Iterator[str]:
     """What is wrong with the words of a command line that are no flag of TRL's, nor the value of one."""
     for before, word in zip(["", *words], words, strict=False):
         if word.startswith("--"):
-            yield _unknown(word.removeprefix("--"), known)
+            yield _unknown(word.removeprefix("--"), known, trainer)
         elif not before.startswith("--"):
             yield f"{shown(word)} must follow a flag, got it alone. Write the flag before it, or leave it out."
 
@@ -194,21 +233,29 @@ def _refuse(why: str) -> NoReturn:
     raise RecipeError(_not_taken(ValueError(why)))
 
 
-def unknown_in(settings: Json) -> list[str]:
-    """The keys of a YAML, its block aside, that neither TRL nor accelerate's launcher knows."""
-    known = _dests(trl_parser())
-    return [_unknown(key, known) for key in settings if key not in known and key != "env" and not _is_launch_key(key)]
+def unknown_in(settings: Json, trainer: str = SFT) -> list[str]:
+    """The keys of a YAML, its block aside, that neither TRL nor accelerate's launcher knows.
+
+    Args:
+        settings: of the YAML.
+        trainer: sft, grpo or rloo.
+    """
+    known = _dests(trl_parser(trainer))
+    unknown = [key for key in settings if key not in known and key != "env" and not _is_launch_key(key)]
+    return [_unknown(key, known, trainer) for key in unknown]
 
 
 def trl_schema() -> Json:
     """Each key of a training YAML besides the blocks as JSON schema: TRL's fields, accelerate's, and `env`."""
-    parser = trl_parser()
-    schemas = field_schemas(parser.dataclass_types)
-    for action in parser._actions:
-        if action.dest in schemas:
-            schemas[action.dest]["description"] = " ".join(str(action.help or "").split())
-            if isinstance(action.default, str | int | float):  # others are made by TRL where it needs them
-                schemas[action.dest]["default"] = action.default
+    schemas: Json = {}
+    for trainer in (*BY_REWARD, SFT):  # what several have is as sft has it
+        parser = trl_parser(trainer)
+        schemas |= field_schemas(parser.dataclass_types)
+        for action in parser._actions:
+            if action.dest in schemas:
+                schemas[action.dest]["description"] = " ".join(str(action.help or "").split())
+                if isinstance(action.default, str | int | float):  # others are made by TRL where it needs them
+                    schemas[action.dest]["default"] = action.default
     launch: Json = {
         name: {"description": " ".join(str(action.help or "").split())} for name, action in launch_flags().items()
     }
@@ -226,6 +273,8 @@ def _is_launch_key(key: str) -> bool:
     return key == CONFIG or key in launch_flags()
 
 
-def _unknown(key: str, known: list[str]) -> str:
+def _unknown(key: str, known: list[str], trainer: str) -> str:
     hint = nearest(key, [*known, BLOCK, CONFIG, *launch_flags()])
-    return f"`{key}` must be a field of TRL's sft YAML or `{BLOCK}`, got an unknown key.{hint}"
+    if trainer == SFT and key in REWARDS:
+        hint = " It is trained by reward: campus-tune grpo, or rloo."
+    return f"`{key}` must be a field of TRL's {trainer} YAML or `{BLOCK}`, got an unknown key.{hint}"

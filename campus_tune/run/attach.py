@@ -28,9 +28,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from campus_tune.model import compat
-from campus_tune.model.other_tasks import refuse_headless, refuse_other_rows, refuse_other_task
+from campus_tune.model.other_tasks import (
+    refuse_headless,
+    refuse_other_prompts,
+    refuse_other_rows,
+    refuse_other_task,
+    refuse_probes,
+)
 from campus_tune.model.packed_rows import translated_of
 from campus_tune.model.peers import Peers
+from campus_tune.model.reward_trainers import is_driven_by_reward
 from campus_tune.model.valuable import refuse_value
 from campus_tune.model.weighable import refuse_weights
 from campus_tune.preview.cost_plan import asks_the_model
@@ -39,8 +46,11 @@ from campus_tune.recipe.trainer_settings import NO_STREAM, refused
 from campus_tune.recipe.value_block import ValueSettings
 from campus_tune.run.borrowed import Borrowed
 from campus_tune.run.checkpoints import Checkpoint, last_complete, named, read_state, saved_curriculum
+from campus_tune.run.driven import DrivenRun
 from campus_tune.run.one_trainer import refuse_taken, refuse_two
 from campus_tune.run.overrides import TrainCall, refuse_own_data_path
+from campus_tune.run.prompts.interim import for_rewards
+from campus_tune.run.prompts.prompt_run import PromptRun
 from campus_tune.run.run import CampusRun
 from campus_tune.run.told.card import add_to_card
 from campus_tune.run.told.trackers import forgiven
@@ -71,7 +81,7 @@ def put_on(trainer: Trainer, callback: CampusCallback) -> None:
         raise
 
 
-def equip(trainer: Trainer, callback: CampusCallback, kind: type[CampusCallback]) -> CampusRun:
+def equip(trainer: Trainer, callback: CampusCallback, kind: type[CampusCallback]) -> DrivenRun:
     """Check the trainer and set the seven methods.
 
     Args:
@@ -81,10 +91,17 @@ def equip(trainer: Trainer, callback: CampusCallback, kind: type[CampusCallback]
     """
     config, train = callback.config, trainer.train
     refuse_two(trainer, kind)
-    refuse(trainer, weighs=config.draw.must_weigh, value=config.value)
-    if asks_the_model(config, has_probes=bool(config.probes) or callback.probes is not None):
-        refuse_headless(compat.model_of(trainer))
-    run = CampusRun(trainer, config, callback.probes, callback.reports)
+    run: DrivenRun
+    if is_driven_by_reward(trainer):
+        config = for_rewards(config)
+        refuse(trainer)
+        refuse_probes(callback.probes)
+        run = PromptRun(trainer, config, callback.reports)
+    else:
+        refuse(trainer, weighs=config.draw.must_weigh, value=config.value)
+        if asks_the_model(config, has_probes=bool(config.probes) or callback.probes is not None):
+            refuse_headless(compat.model_of(trainer))
+        run = CampusRun(trainer, config, callback.probes, callback.reports)
     log: Callable[..., object] = trainer.log
     save: Callable[..., object] = trainer.save_model
 
@@ -106,7 +123,7 @@ def equip(trainer: Trainer, callback: CampusCallback, kind: type[CampusCallback]
         log=log_with_curriculum,
         save_model=save_what_is_finite,
         _save_checkpoint=compat.around_saves(trainer, run.saving),
-        _load_rng_state=compat.random_states_if(trainer, lambda: run.planned is None or run.planned.same_world),
+        _load_rng_state=compat.random_states_if(trainer, run.takes_random_states),
     )
 
     @functools.wraps(train)
@@ -128,7 +145,7 @@ def equip(trainer: Trainer, callback: CampusCallback, kind: type[CampusCallback]
         try:
             with run.activities.guarded(), VOLUME.quieted(wanted=callback.quiet), run.training():
                 run.come_from(_find_checkpoint(trainer, run, call))
-                counting = compat.resumed_inside_an_epoch(trainer, lambda: run.situation.curriculum.steps_in_epoch)
+                counting = compat.resumed_inside_an_epoch(trainer, run.steps_in_epoch)
                 with counting, forgiven(trainer):
                     return run.loop.whole_loss(call.make())
         finally:
@@ -136,11 +153,11 @@ def equip(trainer: Trainer, callback: CampusCallback, kind: type[CampusCallback]
 
     ours.take()
     trainer.train = train_once  # type: ignore[method-assign,assignment]  # of this instance, on purpose
-    run.complete_card = add_to_card(trainer, lambda: run.planned)
+    run.complete_card = add_to_card(trainer, run.card_section)
     return run
 
 
-def _find_checkpoint(trainer: Trainer, run: CampusRun, call: TrainCall) -> Checkpoint | None:
+def _find_checkpoint(trainer: Trainer, run: DrivenRun, call: TrainCall) -> Checkpoint | None:
     """What a call of `train` goes on from: a checkpoint that is whole, or None to start at the first step."""
     found = None
     if call.resume is True:
@@ -191,7 +208,10 @@ def refuse(
                 f"`train_dataset` must have a length and rows by position, got {type(dataset).__name__}: a stream "
                 f"cannot be sorted. {NO_STREAM}"
             )
-        refuse_other_rows(dataset, functools.partial(compat.unused_columns, trainer))
+        if is_driven_by_reward(trainer):
+            refuse_other_prompts(trainer)
+        else:
+            refuse_other_rows(dataset, functools.partial(compat.unused_columns, trainer))
 
     # Launched as many, but each for itself: all of them would train everything, and write into one folder.
     launched = int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1

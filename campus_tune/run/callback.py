@@ -15,9 +15,8 @@ from campus_tune.model.probes import Source
 from campus_tune.recipe.config import CampusConfig, load_recipe
 from campus_tune.run.attach import equip, put_on
 from campus_tune.run.checkpoints import CALLBACK
+from campus_tune.run.driven import DrivenRun, Report
 from campus_tune.run.one_trainer import refuse_shared
-from campus_tune.run.run import CampusRun, Report
-from campus_tune.run.stream.loader import CurriculumLoader
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
@@ -44,7 +43,7 @@ class CampusCallback(TrainerCallback, ExportableState):
         CAMPUS, arXiv 2509.13790.
     """
 
-    _run: Callable[[], CampusRun | None] = staticmethod(lambda: None)
+    _run: Callable[[], DrivenRun | None] = staticmethod(lambda: None)
 
     def __init__(
         self,
@@ -58,16 +57,16 @@ class CampusCallback(TrainerCallback, ExportableState):
         self.reports: list[Report] = []  # each is handed the trainer of the finished run
 
     @property
-    def run(self) -> CampusRun | None:
+    def run(self) -> DrivenRun | None:
         """What the callback drives, as long as somebody has its trainer: it is the trainer's, not the callback's."""
         return self._run()
 
     @run.setter
-    def run(self, run: CampusRun) -> None:
+    def run(self, run: DrivenRun) -> None:
         self._run = weakref.ref(run)
 
     @property
-    def begun(self) -> CampusRun:
+    def begun(self) -> DrivenRun:
         """The same, for events that come once a trainer trains.
 
         Raises:
@@ -102,8 +101,8 @@ class CampusCallback(TrainerCallback, ExportableState):
         """Plan the run, or restore it from the checkpoint that the trainer has just loaded."""
         del args, control
         loader = kwargs.get("train_dataloader")
-        if self.run is None and isinstance(loader, CurriculumLoader) and isinstance(loader.run, CampusRun):
-            self.run = loader.run  # transformers made this object anew from the checkpoint: it adopts the run
+        if self.run is None and isinstance(run := getattr(loader, "run", None), DrivenRun):
+            self.run = run  # transformers made this object anew from the checkpoint: it adopts the run
         if compat.trainer_of_this_callback(self) is not self.begun.trainer:
             raise compat.no_trainer()
         by_name: Any = state.stateful_callbacks  # a list where the state is made, and a mapping from there on

@@ -118,31 +118,11 @@ class Decider:
         return result
 
     def _record(self, choice: Chosen, rows_by_choice: dict[str, int], drawn: Json) -> Json:
-        stage, view, measured = choice.stage, choice.view, choice.measured
-        record: Json = {
-            "stage": stage.index,
-            "step": stage.first_step,
-            "epoch": stage.epoch,
-            "chosen": stage.chosen,
-            "outcome": choice.outcome,
-            "scope": [round(edge, 6) for edge in stage.scope],
-            "steps": stage.n_steps,
-            "rows": len(stage.rows),
-            "random_rows": stage.n_random,
-            "repeated_rows": stage.n_repeats,
-            "widened": stage.widened,
-            "tokens": int(self.row_tokens[stage.rows].sum()),
-            "rows_digest": array_digest(stage.rows),
-            "rows_by_choice": rows_by_choice,
-            **drawn,
-        }
+        view, measured = choice.view, choice.measured
+        tokens = int(self.row_tokens[choice.stage.rows].sum())
+        record = record_of(choice, tokens=tokens, rows_by_choice=rows_by_choice, drawn=drawn)
         if not view.offers:
             return record
-        record["progress"] = round(view.progress, 6)
-        record["offers"] = [
-            {"name": offer.name, "scope": [round(edge, 6) for edge in offer.scope], "pool": len(offer.pool)}
-            for offer in view.offers
-        ]
         if isinstance(self.selector, Bandit) and choice.outcome == NOT_MEASURED:
             record |= self.selector.told(view)
         if choice.outcome in (NOT_PAID, FREE):
@@ -171,6 +151,42 @@ class Decider:
             return {"why": "no probes to compare with", **level}
         numbers = {"tokens": choice.refused.asked, "left": int(self.budget.room())}
         return {"why": "the budget pays for no sample", **numbers}
+
+
+def record_of(choice: Chosen, *, tokens: int, rows_by_choice: dict[str, int], drawn: Json) -> Json:
+    """What the ledger says of a decision, however its offers were compared.
+
+    Args:
+        choice: that was made.
+        tokens: of the stage's rows.
+        rows_by_choice: rows that each sub-curriculum supplied so far.
+        drawn: how the stage was drawn, where a policy drew it.
+    """
+    stage, view = choice.stage, choice.view
+    record: Json = {
+        "stage": stage.index,
+        "step": stage.first_step,
+        "epoch": stage.epoch,
+        "chosen": stage.chosen,
+        "outcome": choice.outcome,
+        "scope": [round(edge, 6) for edge in stage.scope],
+        "steps": stage.n_steps,
+        "rows": len(stage.rows),
+        "random_rows": stage.n_random,
+        "repeated_rows": stage.n_repeats,
+        "widened": stage.widened,
+        "tokens": tokens,
+        "rows_digest": array_digest(stage.rows),
+        "rows_by_choice": rows_by_choice,
+        **drawn,
+    }
+    if view.offers:
+        record["progress"] = round(view.progress, 6)
+        record["offers"] = [
+            {"name": offer.name, "scope": [round(edge, 6) for edge in offer.scope], "pool": len(offer.pool)}
+            for offer in view.offers
+        ]
+    return record
 
 
 def perplexity(loss: float) -> float:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,23 +121,27 @@ def comparable(events: Iterable[Json]) -> list[Json]:
     ]
 
 
-def audited(checked: int, passed: int, *, labels: bool) -> str:
+def audited(
+    checked: int, passed: int, *, labels: bool, prompts: bool = False, generations: Sequence[int] | None = None
+) -> str:
     """What the order audit found, in words.
 
     Args:
         checked: steps that were compared with the plan.
         passed: of them, those that trained it.
         labels: labels reached the model and were compared too.
+        prompts: rows are prompts, whose answers the model writes itself.
+        generations: (generations that were compared with the plan, those that answered the planned prompts).
 
     >>> audited(120, 120, labels=True)
     'all 120 steps trained the planned rows, tokens and labels'
+    >>> print(audited(120, 118, labels=False, prompts=True, generations=[60, 60]))
+    only 118 of 120 steps trained the planned prompts; all 60 generations answered them, in their order
     """
     what = "the planned rows, " + ("tokens and labels" if labels else "tokens only: there were no labels to compare")
-    return (
-        f"all {checked:,} steps trained {what}"
-        if checked == passed
-        else f"only {passed:,} of {checked:,} steps trained {what}"
-    )
+    parts = [(checked, passed, f"steps trained {'the planned prompts' if prompts else what}")]
+    parts += [] if generations is None else [(*generations, "generations answered them, in their order")]
+    return "; ".join(f"all {n:,} {said}" if n == good else f"only {good:,} of {n:,} {said}" for n, good, said in parts)
 
 
 def weights_audited(checked: int, passed: int) -> str:

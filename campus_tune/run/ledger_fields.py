@@ -26,6 +26,7 @@ SAID: Mapping[str, str] = {  # event → what has happened
     "evaluation": "Official tasks were evaluated on the model as it is.",
     "epoch_ended": "A callback ended an epoch early: its last steps are not trained.",
     "map": "The map of the rows was made: how many are in each region, and how many look wrong.",
+    "prompt_map": "The map of the prompts was made: which always passed, never passed, were never drawn.",
     "value": "What each trained row did to the loss of the probes was added up.",
     "end": "The run is over: what it has come to, what was checked, what it cost.",
 }
@@ -51,7 +52,24 @@ _AUDIT: Mapping[str, str] = {
     "audit.checked": "steps that were compared with the plan",
     "audit.passed": "of them, those that trained the planned rows",
     "audit.labels": "labels were compared too",
+    "audit.prompts": "rows are prompts: compared are the prompt's own tokens in each step",
+    "audit.generations": "[generations that were compared with the plan, those that answered the planned prompts]",
     "weights_audit": "[steps whose gradients were compared with the planned weights, those that passed]",
+}
+_SHOWN: Mapping[str, str] = {
+    "groups": "groups of answers: one for each time that a prompt was drawn",
+    "pass_rate": "share of their answers that passed",
+    "without_gradient": "share of the groups whose answers all earned the same",
+}
+_ANSWERED: Mapping[str, str] = {
+    "groups": "groups of answers to one prompt",
+    "groups.n": "how many",
+    "groups.without_gradient": "share of them whose answers all earned the same, and so move nothing",
+    "groups.shuffled": "the share that shuffled prompts would have had, estimated from the same pass rates",
+    "groups.untried": "groups in which no answer was scored",
+    "pass_rate": "share of the scored answers whose weighted reward reached `passes: at`",
+    "generated_tokens": "tokens that the model has generated so far",
+    "prediction": "how well pass rates are predicted for prompts that were never tried",
 }
 _DRAWN: Mapping[str, str] = {
     "cells": "rows of each cell, where the recipe cuts cells",
@@ -114,6 +132,7 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
     "decision": {
         **_WHEN,
         "steps": "optimizer steps of the stage",
+        "generation": "generations that were finished before it, where prompts are trained",
         "epoch": "that it belongs to, from 0",
         "chosen": "the sub-curriculum that gives its rows: a metric's label, or `shuffle`",
         "outcome": "how it came to that, in words (`campus-tune list outcomes`)",
@@ -192,6 +211,16 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         "level": "what live weights compared losses with, in each group",
         "value": "rows whose value was measured in this stage",
         "ranks": "how evenly the processes were loaded: tokens, padding, seconds",
+        "generation": "generations that were finished",
+        **_ANSWERED,
+        "reward": "mean weighted reward of the stage's answers",
+        "rewards": "reward function → its own rewards",
+        "rewards.mean": "their mean",
+        "rewards.std": "their standard deviation",
+        "by_domain": "what the groups of each domain have shown",
+        **{f"by_domain.{name}": said for name, said in _SHOWN.items()},
+        "by_band": "the same of prompts that were expected to pass up to 20, 40, 60, 80, 100 % of the time",
+        **{f"by_band.{name}": said for name, said in _SHOWN.items()},
     },
     "probes": {
         **_WHEN,
@@ -304,6 +333,18 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         **{f"dirt.by_domain.{name}": said for name, said in _SHARE.items()},
         "dirt.by_domain.seen": "wrong rows are to be seen there",
     },
+    "prompt_map": {
+        "step": _WHEN["step"],
+        "rows": "prompts of the training set",
+        "at": "the weighted reward from which on an answer passes",
+        "regions": "prompts of each region: middle, always_passed, never_passed, contradicts_itself, never_drawn, …",
+        "never_drawn": "prompts that no generation had",
+        "by_domain": "prompts of each domain",
+        "by_domain.rows": "how many",
+        "by_domain.never_drawn": "of them, those never drawn",
+        "by_domain.pass_rate": "share of its answers that passed, in the whole run",
+        "sentence": "what it shows, in one line",
+    },
     "value": {
         "step": _WHEN["step"],
         "rows": "rows that were valued; 0 where none could be",
@@ -353,5 +394,6 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         "advice": "what the evidence says of rows like these",
         "advice.line": "in one line",
         "advice.rows": "situations of the evidence that it rests on",
+        **_ANSWERED,
     },
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from campus_tune.method.weighed import BARS
-from campus_tune.run.ledger import FILE, FOLDER
+from campus_tune.run.ledger import FILE, FOLDER, audited
 from campus_tune.run.saved_state import FIRING
 from campus_tune.words.errors import DataError
 from campus_tune.words.json_shapes import misshapen, parse
@@ -18,7 +18,11 @@ MAYBE = (float, None)
 SHARE: dict[Any, Any] = {"rows": int, "share": float, "low": float, "high": float}  # of wrong rows, with its interval
 ESTIMATE: dict[Any, Any] = {**SHARE, "by_domain?": {str: SHARE}}
 COST: dict[Any, Any] = {**NUMBERS, "all": float}
-AUDIT = ({"checked": int, "passed": int, "labels?": bool}, [int, int], [int, int, object])  # once a list
+AUDIT = (  # once a list
+    {"checked": int, "passed": int, "labels?": bool, "prompts?": bool, "generations?": [int, int]},
+    [int, int],
+    [int, int, object],
+)
 OFFER = {
     "name": str,
     **dict.fromkeys(("loss?", "stderr?", "perplexity?", "sampled_rows?", "trained_rows?"), MAYBE),
@@ -32,6 +36,14 @@ WEIGHTS = {
     "by_domain": NUMBERS,
     "histogram": [int] * len(BARS),
     "shut_out?": NUMBERS,
+}
+SHOWN: dict[str, Any] = {"groups": int, "pass_rate?": MAYBE, "without_gradient?": MAYBE}  # by groups of answers
+GROUPS: dict[str, Any] = {"n": int, "without_gradient": float, "shuffled?": MAYBE, "untried?": int}
+ANSWERED: dict[str, Any] = {  # of a run whose model answers prompts, at a stage's end and at its own
+    "groups?": GROUPS,
+    "pass_rate?": MAYBE,
+    "generated_tokens?": int,
+    "prediction?": ({}, None),
 }
 DRAWN_AT_START = {"cells?": SIZES, "dropped?": SIZES}
 
@@ -93,6 +105,12 @@ EVENTS: dict[str, Any] = {
         "clipped_steps?": ([int, int], None),
         "weights_audit?": [int, int],
         "level?": {str: (float, {str: [MAYBE]})},
+        "generation?": int,
+        **ANSWERED,
+        "reward?": MAYBE,
+        "rewards?": {str: {"mean": MAYBE, "std": MAYBE}},
+        "by_domain?": {str: SHOWN},
+        "by_band?": [SHOWN],
     },
     "act": {
         "stage": int,
@@ -143,6 +161,14 @@ EVENTS: dict[str, Any] = {
         "sentence?": str,
         "dirt?": (ESTIMATE, None),
     },
+    "prompt_map": {
+        "step?": int,
+        "rows": int,
+        "regions": SIZES,
+        "never_drawn": int,
+        "by_domain?": {str: {"rows": int, "never_drawn": int, "pass_rate?": MAYBE}},
+        "sentence": str,
+    },
     "value": {
         "step?": int,
         "rows": int,
@@ -174,6 +200,7 @@ EVENTS: dict[str, Any] = {
         "smallest_rise?": NUMBERS,
         "dirt?": ESTIMATE,
         "advice?": [{"line": str, "rows": [str]}],
+        **ANSWERED,
     },
 }
 
@@ -236,3 +263,14 @@ def audit_of(event: Json) -> tuple[int, int, bool]:
     if isinstance(told, dict):
         return told.get("checked", 0), told.get("passed", 0), bool(told.get("labels"))
     return told[0], told[1], len(told) > 2 and bool(told[2])
+
+
+def audit_words(event: Json) -> str:
+    """The order audit by a line of the ledger, in words; "" where no step was compared.
+
+    >>> audit_words({"audit": [12, 12, 1]}), audit_words({})
+    ('all 12 steps trained the planned rows, tokens and labels', '')
+    """
+    (checked, passed, labels), told = audit_of(event), event.get("audit", {})
+    of_prompts = {name: told[name] for name in ("prompts", "generations") if name in told} if told else {}
+    return audited(checked, passed, labels=labels, **of_prompts) if checked else ""

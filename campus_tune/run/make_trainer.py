@@ -41,7 +41,7 @@ def refuse_other_model(training: SFTConfig, model: ModelConfig) -> None:
 
 
 @contextmanager
-def _in_a_sentence() -> Iterator[None]:
+def in_a_sentence() -> Iterator[None]:
     """What libraries raise at options, rows or a model that no trainer can be made of: told as what a user got wrong.
 
     Raises:
@@ -59,7 +59,7 @@ def _in_a_sentence() -> Iterator[None]:
         ) from error
 
 
-@_in_a_sentence()
+@in_a_sentence()
 def make_trainer(
     script: ScriptArguments,
     training: SFTConfig,
@@ -85,14 +85,14 @@ def make_trainer(
     set_seed(training.seed)  # an adapter's first weights are drawn before the trainer seeds anything
     training.model_init_kwargs = loading(training, model)
     dataset = load_rows(script, mixture)
-    train = _split(dataset, script, "dataset_train_split") if prepared is None else prepared
+    train = named_split(dataset, script, "dataset_train_split") if prepared is None else prepared
     quantization = get_quantization_config(model)
     with takeable(train, script, training):
         return SFTTrainer(
             model=model.model_name_or_path,
             args=training,
             train_dataset=train,
-            eval_dataset=_split(dataset, script, "dataset_test_split") if training.eval_strategy != "no" else None,
+            eval_dataset=named_split(dataset, script, "dataset_test_split") if training.eval_strategy != "no" else None,
             peft_config=get_peft_config(model),
             callbacks=list(callbacks),
             **({} if quantization is None else {"quantization_config": quantization}),
@@ -145,7 +145,7 @@ class Shared:
     prepared: bool = False
 
 
-@_in_a_sentence()
+@in_a_sentence()
 def make_shared_trainer(
     script: ScriptArguments,
     training: SFTConfig,
@@ -287,11 +287,20 @@ def training_rows(script: ScriptArguments, mixture: DatasetMixtureConfig) -> Any
     Raises:
         DataError: they cannot be read, or there is no such split.
     """
-    return _split(load_rows(script, mixture), script, "dataset_train_split")
+    return named_split(load_rows(script, mixture), script, "dataset_train_split")
 
 
-def _split(dataset: Mapping[str, Any], script: ScriptArguments, option: str) -> Any:
-    """The rows of the split that an option of the YAML names."""
+def named_split(dataset: Mapping[str, Any], script: ScriptArguments, option: str) -> Any:
+    """The rows of the split that an option of the YAML names.
+
+    Args:
+        dataset: all splits, by name.
+        script: `trl.ScriptArguments`.
+        option: `dataset_train_split` or `dataset_test_split`.
+
+    Raises:
+        DataError: there is no such split.
+    """
     name = getattr(script, option)
     if name not in dataset:
         evaluation = "" if option == "dataset_train_split" else ', or set eval_strategy: "no"'

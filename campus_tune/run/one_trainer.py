@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
     from campus_tune.run.callback import CampusCallback
-    from campus_tune.run.run import CampusRun
+    from campus_tune.run.driven import DrivenRun
 
 REMEDY = "Make one CampusCallback for each trainer: write callbacks=[CampusCallback(…)] where the trainer is made"
 
@@ -56,7 +56,7 @@ def refuse_shared(callback: CampusCallback, trainer: Trainer) -> None:
     )
 
 
-def refuse_taken(trainer: Trainer, run: CampusRun, kind: type[CampusCallback]) -> None:
+def refuse_taken(trainer: Trainer, run: DrivenRun, kind: type[CampusCallback]) -> None:
     """A trainer is to be trained: the callback that it was made with must still be its own.
 
     Args:
@@ -80,7 +80,7 @@ def _of_kind(trainer: Trainer, kind: type[CampusCallback]) -> list[CampusCallbac
     return [callback for callback in trainer.callback_handler.callbacks if isinstance(callback, kind)]
 
 
-def _holder(callback: CampusCallback, trainer: Trainer) -> CampusRun | None:
+def _holder(callback: CampusCallback, trainer: Trainer) -> DrivenRun | None:
     """The run of the other trainer that needs the callback; None if there is none."""
     run = callback.run
     if run is None or run.trainer is trainer or callback not in run.trainer.callback_handler.callbacks:

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from campus_tune.model import compat
+from campus_tune.model import compat, reward_trainers
 from campus_tune.words.errors import TrainerError
 
 if TYPE_CHECKING:
@@ -31,12 +31,16 @@ def refuse_own_data_path(trainer: Trainer, *, ours: Collection[str] = ()) -> Non
     Raises:
         TrainerError: one of them is not the library's.
     """
-    for name in DATA_PATH:
-        owner = None if name in ours else compat.owner_of(trainer, name, LIBRARIES)
+    path, libraries = DATA_PATH, LIBRARIES
+    if reward_trainers.is_driven_by_reward(trainer):
+        path, libraries = reward_trainers.PATH_OF_PROMPTS, reward_trainers.LIBRARIES
+    for name in path:
+        owner = None if name in ours else compat.owner_of(trainer, name, libraries)
         if owner is not None:
             whose = "one that was set on this trainer" if owner == compat.ITSELF else f"the one of {owner}"
+            library = "trl's" if reward_trainers.is_driven_by_reward(trainer) else "transformers'"
             raise TrainerError(
-                f"`{name}` must be transformers' own with a curriculum, got {whose}: the curriculum chooses the rows "
+                f"`{name}` must be {library} own with a curriculum, got {whose}: the curriculum chooses the rows "
                 "of every step, so it would never be called. Choose rows before the trainer is made (train_dataset="
                 "dataset.select(…) or .filter(…)), give a sequence of your own as a column of scores "
                 "(metrics: [{name: column, column: …}]), or train without the CampusCallback."

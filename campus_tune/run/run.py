@@ -1,69 +1,50 @@
 """One run: from the first look at the training set to the last line.
 
-The callback calls, in this sequence:
-
-    make_loader()            get_train_dataloader: rows are read, the loader is made (`loaded`)
-    begin(state)             on_train_begin: the run is planned, or restored from a checkpoint (`situation`)
-    begin_epoch / end_epoch  every epoch; one that a callback ends early leaves out the rest of its rows
-    begin_step / end_step    every optimizer step; a stage's last one decides the next (`boundary`), before the
-                             checkpoint is saved
-    before_ / after_update   around the optimizer's part of it
-    saving() … state()       whenever the trainer saves, or a callback does
-    finish()                 on_train_end
-
-What changes here is where the trainer's loop is, and what must be taken off the trainer again. Rank 0 decides and
-writes; the other ranks hold the same numbers.
+What the callback calls, and in which sequence, is in `driven`. What changes here is where the trainer's loop is, and
+what must be taken off the trainer again. Rank 0 decides and writes; the other ranks hold the same numbers.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from campus_tune.model import compat
-from campus_tune.model.peers import Peers
 from campus_tune.model.probes import Source
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.run import boundary
-from campus_tune.run.activity import FINISHING, SAVING, TRAINING, Activities
+from campus_tune.run.activity import FINISHING, SAVING, TRAINING
 from campus_tune.run.book_keeping import BookFolder
-from campus_tune.run.borrowed import Borrowed
-from campus_tune.run.checkpoints import Checkpoint
 from campus_tune.run.data_map import map_rows
 from campus_tune.run.decile_rates import leave_decile_rates
+from campus_tune.run.driven import DrivenRun, Report, finish_line
 from campus_tune.run.early_stop import stop_after_saving
 from campus_tune.run.end_advice import advise
-from campus_tune.run.ledger import FOLDER
-from campus_tune.run.lineage import refuse_strange_folder
 from campus_tune.run.loaded import Loaded, load
-from campus_tune.run.lock import RunLock
 from campus_tune.run.look import SampleBatches
+from campus_tune.run.manifest import Beside
 from campus_tune.run.resuming import beside, restore, state_of
-from campus_tune.run.saver import Saver
 from campus_tune.run.situation import Position, Situation, outline, plan
 from campus_tune.run.stream.finite import MANY_SKIPPED, Update
 from campus_tune.run.stream.loader import CurriculumLoader
-from campus_tune.run.stream.loop_state import LoopState
 from campus_tune.run.stream.weighing import step_weights
+from campus_tune.run.told.card import section
 from campus_tune.run.told.events import Warned
 from campus_tune.run.told.trackers import log_map, log_value, remember_runs
 from campus_tune.run.value_map import value_rows
-from campus_tune.words.console import say
 from campus_tune.words.errors import AuditError, TrainerError
 from campus_tune.words.types import Json
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerControl, TrainerState
 
-Report: TypeAlias = Callable[["Trainer"], object]  # is handed the trainer of a run that is finished
 
-
-class CampusRun:
-    """The curriculum of one trainer.
+class CampusRun(DrivenRun):
+    """The curriculum of one trainer that learns the answers of its rows.
 
     Args:
         trainer: with a curriculum put on it (`attach.equip`).
@@ -75,25 +56,14 @@ class CampusRun:
     def __init__(
         self, trainer: Trainer, config: CampusConfig, probes: Source = None, reports: Sequence[Report] = ()
     ) -> None:
-        self.trainer, self.given, self.reports = trainer, config, reports
-        self.complete_card: Report | None = None  # where the trainer writes a model card
+        super().__init__(trainer, config, reports)
         self.probe_source = probes if probes is not None else (list(config.probes.path) if config.probes else None)
-        self.peers = Peers.of(trainer)
-        self.activities = Activities(self.peers, lambda: trainer.state.global_step)
-        self.folder = Path(str(trainer.args.output_dir)) / FOLDER
-        self.lock = RunLock(self.folder)
         self.book_folder = BookFolder(self.folder, self.peers)
-        self.saver = Saver(trainer, self.peers, self.folder, lambda: beside(self.situation), self._add_hashing)
         # what it owns
-        self.loop = LoopState(trainer, self.peers)
         self.loaded: Loaded | None = None  # by this call of `train()`
         self.planned: Situation | None = None
-        self._args: Borrowed | None = None  # what is changed of the trainer's arguments while they are read
         # where it is
-        self.checkpoint: Checkpoint | None = None  # that this call of `train()` goes on from
         self.position = Position()
-        self.finished = False
-        self.trains = self.trained_before = False  # `train()` is running; it has run, however it ended
 
     @property
     def situation(self) -> Situation:
@@ -108,36 +78,6 @@ class CampusRun:
 
     # -- before training ----------------------------------------------------------------------------------------
 
-    @contextmanager
-    def training(self) -> Iterator[None]:
-        """Around `train()`, on every rank: no other run writes into the folder, and what is changed is put back.
-
-        Raises:
-            TrainerError: another run does, or the folder belongs to something else.
-        """
-
-        def claim() -> None:
-            refuse_strange_folder(self.folder)
-            self.lock.take()
-
-        self.peers.led(claim)
-        self._args = Borrowed(self.trainer.args, ignore_data_skip=True)
-        self.loop, self.loaded, self.trains = LoopState(self.trainer, self.peers), None, True
-        try:
-            yield
-        finally:
-            self.trains, self.trained_before = False, True
-            self._args.give_back()
-            try:
-                self.close()
-            finally:  # also where the last checkpoint could not be recorded
-                self.lock.release()
-
-    def come_from(self, checkpoint: Checkpoint | None) -> None:
-        """What this `train()` goes on from; None begins anew."""
-        self.checkpoint = checkpoint
-        self.saver.source = None if checkpoint is None else checkpoint.lineage
-
     def make_loader(self) -> CurriculumLoader | SampleBatches:
         """The train loader; called by the trainer through `get_train_dataloader`, or by somebody who wants to look."""
         to_train = self.trains and (self.loaded is None or compat.the_loop_asks(self.trainer))
@@ -148,9 +88,12 @@ class CampusRun:
             return found
         self.loaded = found
         found.loader.run = self
-        if self._args is not None and self.checkpoint is not None:
-            self._args.take()
+        self.take_arguments()
         return found.loader
+
+    def forget_loader(self) -> None:
+        """A call of `train()` begins: it makes a loader of its own."""
+        self.loaded = None
 
     def begin(self, state: TrainerState, saved: Json | None) -> None:
         """Plan the run, or restore it, and decide the first stage.
@@ -225,8 +168,7 @@ class CampusRun:
     def begin_step(self) -> None:
         """An optimizer step begins."""
         now, position = self.situation, self.position
-        if self._args is not None:
-            self._args.give_back()  # the trainer has read them
+        self.give_arguments_back()
         self.saver.seal()
         self.loop.make_up()
         self.activities.current = TRAINING
@@ -314,11 +256,7 @@ class CampusRun:
         if "loss" in logs and now is not None and step > position.logged_step:
             now.training_losses.add_logged(step - position.logged_step, logs["loss"])
             position.logged_step = step
-        if {"loss", "train_runtime"} & logs.keys() and now is not None:
-            logs.update(now.journal.log.pending)
-            now.journal.log.pending.clear()
-        if "train_loss" in logs and self.loop.goes_on:
-            logs["train_loss"] = compat.whole_train_loss(self.trainer)
+        finish_line(logs, {} if now is None else now.journal.log.pending, self.trainer, self.loop)
 
     # -- state, and the end -------------------------------------------------------------------------------------
 
@@ -373,14 +311,9 @@ class CampusRun:
                 now.journal.take(valued)
             self.finished = True
             now.journal.take(boundary.summed_up(now, advise(now, mapped.record), mapped.record.get("dirt")))
-        card = [] if self.complete_card is None else [self.complete_card]
         tell_trackers: list[Report] = [partial(log_map, record=mapped.record, folder=self.folder)]
         tell_trackers += [] if valued is None else [partial(log_value, record=valued.record)]
-        for report in (self._leave_behind, *card, *tell_trackers, *self.reports) if self.peers.leads else ():
-            try:
-                report(self.trainer)
-            except Exception as error:  # of whatever it draws or sends: what was trained is whole
-                say(f"warning: no report ({type(error).__name__}: {error})")
+        self.say_everything(self._leave_behind, tell_trackers)
 
     def _leave_behind(self, trainer: Trainer) -> None:
         """What the run says of its rows at its end, beside the ledger."""
@@ -401,5 +334,22 @@ class CampusRun:
                 if kept is not None:
                     kept.tidy()  # older checkpoints are gone now
 
-    def _add_hashing(self, seconds: float) -> None:
+    def beside(self) -> Beside:
+        """What a checkpoint that is saved now needs of the run's folder."""
+        return beside(self.situation)
+
+    def add_hashing(self, seconds: float) -> None:
+        """The record of a checkpoint took so long."""
         self.situation.budget.seconds["hashing"] += seconds
+
+    def takes_random_states(self) -> bool:
+        """Whether the random states of the checkpoint that is loaded are of this number of processes."""
+        return self.planned is None or self.planned.same_world
+
+    def steps_in_epoch(self) -> int:
+        """Optimizer steps of the present epoch that are finished."""
+        return self.situation.curriculum.steps_in_epoch
+
+    def card_section(self) -> str | None:
+        """What the model card says of the curriculum; None before the run is planned."""
+        return None if self.planned is None else section(self.planned)

@@ -73,3 +73,7 @@ class NoCheckpointError(ResumeError, ValueError):
 
 class StorageError(CampusError, OSError):
     """The ledger, a score file or a state could not be written. What was there before is still whole."""
+
+
+class RewardError(CampusError, ValueError):
+    """A reward function failed, or gave something that is no reward."""

@@ -40,8 +40,8 @@ def test_a_misspelt_option_is_named_and_corrected() -> None:
     assert "".join(problems(pasing="root")) == (
         "`campus` takes metrics, pacing, selector, stages, window, coverage, mix, handover, budget, within, "
         "rescore, probes, evaluate, scores, level, batching, seed, cells, domains, phases, thin, review, drop, "
-        "weights, control, milestones, when, clock, value, resume, got 'pasing'. Did you mean 'pacing'? Correct or "
-        "remove it."
+        "weights, control, milestones, when, clock, value, passes, resume, got 'pasing'. Did you mean 'pacing'? "
+        "Correct or remove it."
     )
 
 

@@ -103,6 +103,8 @@ EXAMPLES = (  # of a setting the shortest in which it stands is shown
     "campus: {metrics: [length], probes: {path: ./probes.jsonl}, clock: {by: competence, target: 0.8}}",
     "campus: {probes: {path: ./probes.jsonl}, value: true}",
     "campus: {probes: {path: ./probes.jsonl}, value: {adam: true, budget: 0.1}}",
+    "campus: {thin: {how: top, by: middle, keep: 0.5}, passes: {at: 1.0, forget: 0.02, middle: chance}}",
+    "campus: {metrics: [loss], passes: {predict: false, answer: solution}}",
     "campus: {resume: changed_future}",
     "compare: {test: {path: ./test.jsonl}}",
     "compare: {test: {path: ./test.jsonl}, seeds: 3, arms: [recipe, random, reversed]}",

@@ -30,9 +30,12 @@ TERMS: Mapping[str, str] = {
     "answer tokens": "The tokens of a row that carry loss: of a chat those of the assistant, as TRL masks the rest.",
     "data map": "What a run shows of each row at its end: its region, and how far it stands out from its kind.",
     "domain": "What a row is about, by a column of the data: math, code, chat. Losses, shares and tables go by it.",
+    "easy_first": "How well a prompt is answered, drawn from what rewards have shown of it; prompts that wait rise.",
     "hand-over": "The point of a run from which no order is offered any more: rows are plainly shuffled (`handover`).",
     "lane": "How a row came into a stage: by an order (`offer`), at random (`mix`), or coming back (`review`).",
+    "learning_progress": "How far a prompt's rewards lie from those it had before, up or down; prompts that wait rise.",
     "ledger": "`curriculum/ledger.jsonl`: every decision, measurement and cost of a run, one JSON object a line.",
+    "middle": "What a prompt's next group of answers would tell: most where some pass and some do not.",
     "offer": "The rows that one sub-curriculum would give the next stage; a selector takes one of the offers.",
     "order audit": "The check, in every step, that the rows and labels that reached the model are the planned ones.",
     "probes": "Held-out rows, by domain, that are measured during a run. They steer it, so they never judge it.",
@@ -46,8 +49,8 @@ TERMS: Mapping[str, str] = {
 }
 _TOLD = (  # files of the method that a term is the subject of: `Excess: what a value has above …`
     "agreement", "book", "calibration", "cells", "clock", "competence", "dirt", "excess", "firing", "levels", "orders",
-    "passes", "phases", "pools", "review", "rewards", "reweight", "selectors.race", "shares", "steering", "suspicion",
-    "thin", "value", "weights",
+    "pass_rates", "passes", "phases", "pools", "review", "rewards", "reweight", "selectors.race", "shares", "steering",
+    "suspicion", "thin", "value", "weights",
 )  # fmt: skip
 
 _ASIDE = re.compile(r" (numpy only|Pure functions|Data alone|The formulas|One rule is)\b.*")  # of how it is written

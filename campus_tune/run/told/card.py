@@ -58,14 +58,14 @@ def section(now: Situation) -> str:
     return "\n".join(lines) + "\n"
 
 
-def add_to_card(trainer: Trainer, planned: Callable[[], Situation | None]) -> Callable[[Trainer], None] | None:
+def add_to_card(trainer: Trainer, section_now: Callable[[], str | None]) -> Callable[[Trainer], None] | None:
     """Wrap this trainer's `create_model_card`: trl writes the card anew at every checkpoint.
 
     It may be the user's own: a card that it has not written is left alone.
 
     Args:
         trainer: of a class that may have no cards.
-        planned: gives what is to be said; None before the run is planned.
+        section_now: gives what is to be said; None before the run is planned.
 
     Returns:
         What says it anew in a card that it has written, when the run is over, in the process that leads: at its last
@@ -76,13 +76,13 @@ def add_to_card(trainer: Trainer, planned: Callable[[], Situation | None]) -> Ca
     ours = False  # the card is one that this trainer has written
 
     def say_in_card() -> None:
-        text, now = _text(trainer), planned()
-        if text is None or now is None:
+        text, said = _text(trainer), section_now()
+        if text is None or said is None:
             return
         theirs, begins, rest = text.partition(BEGINS)
         if begins:  # a section that we have written earlier was kept
             theirs += rest.partition(ENDS)[2]
-        atomic_write(_card(trainer), f"{theirs.rstrip()}\n\n{section(now)}")
+        atomic_write(_card(trainer), f"{theirs.rstrip()}\n\n{said}")
 
     def say_again(_: Trainer) -> None:
         if ours:

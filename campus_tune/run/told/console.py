@@ -27,6 +27,7 @@ from campus_tune.run.told.events import (
     Examined,
     Fired,
     Mapped,
+    PromptsMapped,
     Rescored,
     Resumed,
     SharesMoved,
@@ -38,6 +39,7 @@ from campus_tune.run.told.events import (
     Warned,
 )
 from campus_tune.run.told.last_lines import NO_BASIS, last_lines, map_line, value_line
+from campus_tune.run.told.prompt_lines import groups_line, prompt_map_line
 from campus_tune.run.told.screen import decision_words, fitted, panel
 from campus_tune.run.told.steering_lines import shares_line
 from campus_tune.run.told.summary import as_html, facts_of, next_steps
@@ -68,6 +70,7 @@ class Console:
         self.thinned: list[Json] = []  # what each stage of this life said of its thinning
         self._map: Json = {}  # what the map says of the rows
         self._value: Json = {}  # what they were worth
+        self._prompts: Json = {}  # what the map of prompts says
         self._shares: Mapping[str, float] = {}  # as they were told last
         self._warned = 0  # warnings of this life
 
@@ -132,8 +135,9 @@ class Console:
 
     @take.register
     def _(self, event: StageEnded) -> None:
-        if (line := stage_line(event.record, self.total_steps)) is not None:
-            say(line)
+        for line in (stage_line(event.record, self.total_steps), groups_line(event.record, self.total_steps)):
+            if line is not None:
+                say(line)
 
     @take.register
     def _(self, event: Fired) -> None:
@@ -164,6 +168,10 @@ class Console:
         self._map = event.record
 
     @take.register
+    def _(self, event: PromptsMapped) -> None:
+        self._prompts = event.record
+
+    @take.register
     def _(self, event: Valued) -> None:
         self._value = event.record
 
@@ -175,6 +183,7 @@ class Console:
         there = [
             *(of_map if self._map.get("basis") != NO_BASIS else []),
             *(of_value if self._value.get("rows") else []),
+            *([prompt_map_line(self._prompts)] if self._prompts else []),
         ]
         missing = [line for line in (*of_map, *of_value) if line not in there]  # comes last
         advice = [f"advice · {one['line']}" for one in event.record.get("advice", [])]
@@ -185,7 +194,7 @@ class Console:
                 say(line)
             return
         self._warn([line.removeprefix(WARNING) for line in every if line.startswith(WARNING)])
-        facts = facts_of(event.record, self._map, self._value, n_warnings=self._warned)
+        facts = facts_of(event.record, self._map, self._value, self._prompts, n_warnings=self._warned)
         steps = next_steps(self._map, self._value, self.folder)
         if display is None:
             show_block(panel(facts, steps, str(self.folder)))

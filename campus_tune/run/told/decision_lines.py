@@ -34,11 +34,12 @@ def decision_cells(record: Json, total_steps: int, probes: Mapping[str, Json], c
 def decision_line(record: Json, total_steps: int, probes: Mapping[str, Json], cost_share: float) -> str:
     """One decision in one line."""
     parts = [f"step {record['step']}/{total_steps}", f"stage {record['stage']}"]
+    what = "prompts" if "generation" in record else "rows"
     if record["chosen"] == SHUFFLE:
-        parts.append(f"shuffled, {record['rows']} rows")
+        parts.append(f"shuffled, {record['rows']} {what}")
     else:
         low, high = record["scope"]
-        parts.append(f"{record['chosen']} ({record['outcome']}), {record['rows']} rows of scope {low:.2f}–{high:.2f}")
+        parts.append(f"{record['chosen']} ({record['outcome']}), {record['rows']} {what} of scope {low:.2f}–{high:.2f}")
         if measured := _measured(record):
             parts.append(f"perplexity {measured}")
     parts += drawn_words(record)

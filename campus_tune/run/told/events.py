@@ -243,6 +243,13 @@ class Mapped(Recorded):
 
 
 @dataclass(frozen=True)
+class PromptsMapped(Recorded):
+    """The map of the prompts was made."""
+
+    name = "prompt_map"
+
+
+@dataclass(frozen=True)
 class Valued(Recorded):
     """What rows were worth to the probes was folded, or could not be: `rows` is 0 then, and `why` says it."""
 

@@ -7,6 +7,9 @@ from typing import Protocol
 
 from campus_tune.model.peers import Peers
 from campus_tune.run.ledger import Ledger
+from campus_tune.run.prompts.prompt_map import EXAMPLES as PROMPT_EXAMPLES
+from campus_tune.run.prompts.prompt_map import FILE as PROMPT_MAP
+from campus_tune.run.prompts.stage_groups import FOLDER as PROMPTS
 from campus_tune.run.row_map import FILE as MAP
 from campus_tune.run.row_map import LIKELIEST, SHOWN
 from campus_tune.run.stage_visits import FOLDER as VALUE
@@ -16,7 +19,10 @@ from campus_tune.run.told.shares_file import FILE as SHARES
 from campus_tune.run.told.trainers_log import TrainersLog
 from campus_tune.words.types import Json
 
-LEFT = ("training_losses", "book.parquet", MAP, LIKELIEST, SHOWN, VALUE, "dropped.jsonl", SHARES)  # by a run
+LEFT = (  # by a run
+    "training_losses", "book.parquet", MAP, LIKELIEST, SHOWN, VALUE, "dropped.jsonl", SHARES, PROMPTS, PROMPT_MAP,
+    PROMPT_EXAMPLES,
+)  # fmt: skip
 
 
 class Teller(Protocol):

@@ -10,6 +10,7 @@ from campus_tune.method.firing_lines import percent
 from campus_tune.run.ledger import audited
 from campus_tune.run.stream.padding import saved_words
 from campus_tune.run.told.drawn_lines import drawn_lines
+from campus_tune.run.told.prompt_lines import answered_line
 from campus_tune.run.told.weight_lines import audit_line
 from campus_tune.words.types import Json
 from campus_tune.words.wording import listed
@@ -37,6 +38,7 @@ def last_lines(end: Json, where: str) -> list[str]:
     lines.append("rows by sub-curriculum: " + ", ".join(shares))
     lines += [f"warning: {warning}" for warning in one_sided(by_choice)]
     lines += [coverage_line(end), *drawn_lines(end)]
+    lines += [] if (answered := answered_line(end)) is None else [answered]
     lines += [saved_words(end["padding"])] if "padding" in end else []
     cost = end["cost"]
     told = [name for name in cost if name not in ("all", VALUE) and (cost[name] or name in ALWAYS)]
@@ -113,7 +115,8 @@ def one_sided(by_choice: Mapping[str, int]) -> list[str]:
 
 def coverage_line(end: Json) -> str:
     """How many rows the run saw, and how often it came back to some."""
-    line = f"rows: {end['rows_seen']} of {end['n_rows']} seen ({end['rows_seen'] / end['n_rows']:.0%})"
+    what = "prompts" if "groups" in end else "rows"
+    line = f"{what}: {end['rows_seen']} of {end['n_rows']} seen ({end['rows_seen'] / end['n_rows']:.0%})"
     if "passes" in end:
         return f"{line}, the most often {end['visits_most']} times"
     if end["coverage"] == "exact":

@@ -46,12 +46,13 @@ def decision_words(
     """
     low, high = record["scope"]
     shuffled = record["chosen"] == SHUFFLE
+    what = "prompts" if "generation" in record else "rows"
     step = str(record["step"]).rjust(len(str(total_steps)))
     name = "shuffled" if shuffled else cut(harmless(record["chosen"]), 2 * NAME)
     words = [
         (f"step {step}/{total_steps}", "bold"),
         (f"stage {record['stage']:<2}", ""),
-        (f"{name.ljust(NAME)}{record['rows']:>6} rows of {low:.2f}–{high:.2f}", "" if shuffled else "magenta"),
+        (f"{name.ljust(NAME)}{record['rows']:>6} {what} of {low:.2f}–{high:.2f}", "" if shuffled else "magenta"),
     ]
     if probes:
         each = {domain: probe["competence"] for domain, probe in probes.items()}

@@ -22,12 +22,14 @@ from campus_tune.method.budget import VALUE
 from campus_tune.run.ledger import audited, weights_audited
 from campus_tune.run.told.drawn_lines import drawn_lines
 from campus_tune.run.told.last_lines import coverage_line
+from campus_tune.run.told.prompt_lines import answered_line
 from campus_tune.words.types import Json
 from campus_tune.words.wording import listed
 
 GOOD, LOOK = "✓", "!"
 TITLE = "the run is over"
 MOST_DOMAINS = 8  # whose competence is named
+CHECKS = ("checked", "passed")  # of an audit
 
 
 @dataclass(frozen=True)
@@ -50,19 +52,24 @@ class Upshot:
         return f"{self.sign} {self.text}".strip()
 
 
-def facts_of(end: Json, of_map: Json, of_value: Json, *, n_warnings: int = 0) -> list[Upshot]:
+def facts_of(
+    end: Json, of_map: Json, of_value: Json, of_prompts: Json | None = None, *, n_warnings: int = 0
+) -> list[Upshot]:
     """What there is to say of a run, in the sequence in which one asks.
 
     Args:
         end: the ledger's last line.
         of_map: its line of the map; {} without one.
         of_value: its line of the rows' values; {} without one.
+        of_prompts: its line of the map of prompts; None or {} without one.
         n_warnings: that were told.
     """
     by_choice = end["rows_by_choice"]
     shares = [f"{name} {rows / max(1, sum(by_choice.values())):.0%}" for name, rows in by_choice.items() if rows]
-    trained = f"{end['step']:,} steps, {coverage_line(end).removeprefix('rows: ')}"
+    trained = f"{end['step']:,} steps, {coverage_line(end).partition(': ')[2]}"
     facts = [Upshot("trained", trained), Upshot("drawn by", ", ".join(shares))]
+    if (answered := answered_line(end)) is not None:
+        facts.append(Upshot("answers", answered))
     facts += [Upshot("drawn", line) for line in drawn_lines(end) if not line.startswith("warning: ")]
     if end["competence"]:
         changes = [f"{name} {first:.3f} → {last:.3f}" for name, (first, last) in end["competence"].items()]
@@ -71,13 +78,16 @@ def facts_of(end: Json, of_map: Json, of_value: Json, *, n_warnings: int = 0) ->
     cost = f"{spent:.1%} of the training compute (budget {end['budget']:.1%}); by the clock {clock:.1%}"
     facts.append(Upshot("cost", cost, LOOK if spent > end["budget"] + 1e-9 else ""))
     audit = end["audit"]
-    facts.append(Upshot("audit", audited(**audit), GOOD if audit["checked"] == audit["passed"] else LOOK))
+    checked, passed = (audit[name] + audit.get("generations", (0, 0))[place] for place, name in enumerate(CHECKS))
+    facts.append(Upshot("audit", audited(**audit), GOOD if checked == passed else LOOK))
     if "weights_audit" in end:
         checked, passed = end["weights_audit"]
         facts.append(Upshot("weights", weights_audited(checked, passed), GOOD if checked == passed else LOOK))
     if of_map:
         text = of_map.get("sentence") or f"not looked for: {of_map['why']}"
         facts.append(Upshot("suspects", text, LOOK if of_map.get("suspects") else ""))
+    if of_prompts:
+        facts.append(Upshot("prompts", of_prompts["sentence"].partition(": ")[2]))
     if of_value:
         facts.append(
             Upshot("value", of_value.get("sentence") or f"not known: {of_value.get('why', 'no row was asked')}")
