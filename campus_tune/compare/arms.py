@@ -160,7 +160,7 @@ def kind_of(name: str) -> Kind:
 def _base(name: str, block: Json) -> Json:
     """The block that a name stands for."""
     if name in (RANDOM, PLUS):
-        kept: Json = {key: block[key] for key in ("stages", "batching", "level") if key in block}
+        kept: Json = {key: block[key] for key in ("stages", "batching", "level", "passes") if key in block}
         return {**kept, "metrics": [], "selector": "shuffle"}
     if name in CONTROLS:
         return controlled(name, block)

@@ -17,6 +17,7 @@ from tests.compare.test_ablation import ROWS, THREE, runs_of
 from tests.compare.test_shapley_file import CLEAR, value
 from tests.compare.tiny_compare import tiny_recipe, write_rows
 from tests.report.conftest import coarse_pictures
+from tests.report.made_up_prompts import make_prompt_run
 from tests.report.test_search_pages import made_up, write
 from tests.run.tiny_run import task_rows
 from tests.test_situations_table import a_situation, corrected_table
@@ -214,11 +215,18 @@ def pages(tmp_path_factory: pytest.TempPathFactory, run_page: Path, comparison: 
     situations.write_text(page_of([found[0], replace(found[0], name="tune_wrong_20", use="tune")]), "utf-8")
     with coarse_pictures():
         made = {kind: write_report(out / kind) for kind in ("ablation", "shapley", "search")}
-    return {"run": run_page, "comparison": comparison / "report.html", **made, "situations": situations}
+        prompts = write_report(make_prompt_run(out / "prompts"))
+    return {
+        "run": run_page,
+        "comparison": comparison / "report.html",
+        **made,
+        "situations": situations,
+        "prompts": prompts,
+    }
 
 
 @pytest.mark.usefixtures("bright")
-@pytest.mark.parametrize("kind", ["run", "comparison", "ablation", "shapley", "search", "situations"])
+@pytest.mark.parametrize("kind", ["run", "comparison", "ablation", "shapley", "search", "situations", "prompts"])
 def test_axe_finds_nothing_wrong(browser: Any, pages: dict[str, Path], kind: str) -> None:
     for wanted, width in ((wanted, width) for wanted in ("light", "dark") for width in (400, 1400)):
         scheme(browser, wanted)

@@ -97,8 +97,7 @@ def audit(now: PromptSituation) -> Json:
     """Optimizer steps that were checked and that passed, and generations, on every rank."""
     mine = (now.audit.checked, now.audit.passed, *now.audit.generations)
     checked, passed, made, planned = (min(counts) for counts in zip(*now.peers.gather(mine), strict=True))
-    del made, planned
-    return {"checked": checked, "passed": passed, "labels": False}
+    return {"checked": checked, "passed": passed, "labels": False, "prompts": True, "generations": [made, planned]}
 
 
 def summed_up(now: PromptSituation, position: PromptPosition) -> Ended:
