@@ -33,7 +33,7 @@ from campus_tune.method.selectors import Selector
 from campus_tune.method.view import PastStage
 from campus_tune.model import compat
 from campus_tune.model.peers import Peers
-from campus_tune.model.reward_trainers import divides_by_spread, longest_answer
+from campus_tune.model.reward_trainers import divides_by_spread, longest_answer, names_of_rewards
 from campus_tune.preview.forecast import quota_problems, stage_rows
 from campus_tune.recipe.blocks import DOMAIN
 from campus_tune.recipe.config import CampusConfig
@@ -47,7 +47,7 @@ from campus_tune.run.prompts.identity import prompt_identity
 from campus_tune.run.prompts.interim import PromptScoring
 from campus_tune.run.prompts.kept import KeptGeneration
 from campus_tune.run.prompts.loader import PromptLoader
-from campus_tune.run.prompts.rewards import Heard, RewardWatch, function_names
+from campus_tune.run.prompts.rewards import Heard, RewardWatch
 from campus_tune.run.prompts.stage_groups import StageGroups
 from campus_tune.run.saver import Saver
 from campus_tune.run.situation import RECIPE
@@ -380,7 +380,7 @@ def complete(
         curriculum=curriculum,
         rates=rates,
         selector=now.config.build_selector(),
-        groups=StageGroups(function_names(trainer), domains, at=rates.at),
+        groups=StageGroups(names_of_rewards(trainer), domains, at=rates.at),
         rewards=RewardWatch.on(trainer, heard, loader.planned),
         audit=PromptAudit.on(trainer, loader.dataset, now.keys, loader.planned),
         kept=KeptGeneration(trainer, now.peers, micro_per_generation=now.rounds.micro_per_generation),
