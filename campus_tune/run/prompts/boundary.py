@@ -71,7 +71,7 @@ def decide_next(now: PromptSituation, position: PromptPosition) -> None:
     if curriculum.finished:
         return
     with now.activities(DECIDING):
-        prediction = now.peers.from_leader(now.scoring.predict(now.rates))
+        prediction = now.scoring.predict(now.rates, now.scores.by_label)
         if prediction is not None:
             now.rates.expect(prediction.rate, prediction.worth)
         choice = decide(
@@ -87,7 +87,7 @@ def decide_next(now: PromptSituation, position: PromptPosition) -> None:
         steps = min(stage.n_steps * rounds.steps, now.total_steps - position.steps)
         record |= {"step": position.steps, "steps": steps, "generation": now.generation}
         if prediction is not None:
-            record["prediction"] = now.scoring.told(prediction)
+            record["prediction"] = prediction.told()
         position.offered = list(choice.offered)
     now.journal.take(Decided(record, {}, now.budget.spent_share()))
 

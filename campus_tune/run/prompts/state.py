@@ -134,12 +134,13 @@ def restore(
     # The scores that it was planned with, and every part as it was.
     home = checkpoint.home
     scores = now.peers.led(lambda: Scores.load(home / "scores", saved["scores"], Questions(now.config).passages))
-    scores.refuse_missing(now.config)
     rates = now.make_rates()
     curriculum = now.make_curriculum(scores, now.make_policy(scores, rates))
     arrays = now.peers.led(lambda: read_arrays(checkpoint.path))
     with as_saved(step):
         now.budget.load(saved["budget"])
+    scores.refuse_missing(now.config, now.budget.unpaid)
+    with as_saved(step):
         rates.load(arrays["rates"])
         curriculum.load(saved["curriculum"])
         past = [PastStage.of(stage) for stage in saved["past"]]
