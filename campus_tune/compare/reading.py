@@ -15,8 +15,9 @@ from campus_tune.compare.arms import PLUS, Arm, default_arms, make_arms
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.result_file import RUNS
 from campus_tune.compare.settings import BLOCK, CompareSettings
+from campus_tune.model.reward_functions import load_rewards
+from campus_tune.recipe.reward_rules import for_rewards
 from campus_tune.recipe.trl_yaml import OF_COMMANDS, REWARDS, SFT, is_launched, read_arguments, trainer_asked
-from campus_tune.run.reward_functions import load_rewards
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.strict_yaml import read_value
 from campus_tune.words.types import Json
@@ -163,6 +164,12 @@ def _problems_of_trainer(plan: Plan, script: Any) -> list[str]:
         load_rewards(script)
     except RecipeError as error:
         problems += error.problems
+    for arm in plan.arms:
+        try:
+            if not arm.awaits:  # it is said of the recipe, whose run it awaits
+                for_rewards(arm.config(0))
+        except RecipeError as error:
+            problems += [f"arm {arm.name!r}: {problem}" for problem in error.problems]
     return problems
 
 
@@ -184,7 +191,8 @@ def plan_comparison(
     written = read_written(config, words)
     compared = written.compared(given)
     settings = CompareSettings.from_mapping(compared)
+    by_reward = written.trainer != SFT
     if isinstance(compared, Mapping) and compared.get("arms") is None:
-        settings = replace(settings, arms={name: {} for name in default_arms(written.block)})
+        settings = replace(settings, arms={name: {} for name in default_arms(written.block, by_reward=by_reward)})
     wanted = {**settings.arms, **({PLUS: {}} if random_plus else {})}
     return make_plan(written, make_arms(written.block, wanted), settings, out)

@@ -32,10 +32,9 @@ from campus_tune.model.reward_seams import (
     listen,
     loss_of_its_own,
     micro_batches_of_a_generation,
-    micro_step,
-    parts_of_a_generation,
     tokens_of,
 )
+from campus_tune.model.reward_trainers import answers_of, micro_step
 from campus_tune.run.prompts.reward_functions import last_turn
 from campus_tune.run.prompts.shown_tokens import token_key
 from campus_tune.run.stream.loss_audit import tensors_in
@@ -317,7 +316,7 @@ class PromptAudit:
             return
         if not generation.parts:
             self._cut(generation)
-        micro, parts = micro_step(self._trainer), parts_of_a_generation(self._trainer)
+        micro, parts = micro_step(self._trainer), (answers_of(self._trainer) or ())
         mask = given.get("attention_mask")
         tokens = OnItsWay(ids, torch.ones_like(ids) if mask is None else mask)
         forward = Shown(micro, generation, tokens, parts[micro % len(parts)]["prompt_ids"].shape[1])
@@ -336,7 +335,7 @@ class PromptAudit:
         Raises:
             AuditError: other answers than those that the model gave.
         """
-        parts = [keys_in(part)[1] for part in parts_of_a_generation(self._trainer)]
+        parts = [keys_in(part)[1] for part in (answers_of(self._trainer) or ())]
         missing = Counter(generation.answered) - Counter(key for part in parts for key in part)
         if missing:
             rows = sorted({generation.row_of(key) for key in missing})
@@ -355,8 +354,8 @@ class PromptAudit:
         """
         if not forwards:
             raise AuditError(
-                f"answers were planned for micro batch {micro} but the model was trained on nothing. Remove what calls a "
-                "part of the model by itself, or keeps its loss from being propagated back."
+                f"answers were planned for micro batch {micro} but the model was trained on nothing. Remove what calls "
+                "a part of the model by itself, or keeps its loss from being propagated back."
             )
         generation = forwards[0].generation
         wanted = Counter(generation.parts[micro % len(generation.parts)])
@@ -374,8 +373,8 @@ class PromptAudit:
             often = "left out" if wanted - seen else "trained again"
             raise AuditError(
                 f"each answer in micro batch {micro} must be trained once, but answers to the rows "
-                f"{listed(rows, SHOWN)} were {often}. Remove what calls the model or training_step a second time; a loss "
-                "that needs two forwards belongs into a compute_loss of a trainer class of your own."
+                f"{listed(rows, SHOWN)} were {often}. Remove what calls the model or training_step a second time; a "
+                "loss that needs two forwards belongs into a compute_loss of a trainer class of your own."
             )
 
     def _stranger(self, generation: Generation, prompt: int, answered: int, text: str) -> str:

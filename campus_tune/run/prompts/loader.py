@@ -24,9 +24,9 @@ import numpy as np
 
 from campus_tune.data.prepared import CHUNK, items
 from campus_tune.method.curriculum import Curriculum
+from campus_tune.method.rounds import Rounds
 from campus_tune.model.peers import Peers
 from campus_tune.run.look import SAID
-from campus_tune.run.prompts.rounds import Rounds
 from campus_tune.words.console import say
 from campus_tune.words.errors import TrainerError
 from campus_tune.words.types import RowArray, RowSource

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from campus_tune.method.rounds import Rounds
 from campus_tune.model import compat
 from campus_tune.model.reward_trainers import sizes_of, stand_at
 from campus_tune.recipe.config import CampusConfig
@@ -28,7 +29,6 @@ from campus_tune.run.prompts import boundary
 from campus_tune.run.prompts.leaving import expected_rates, map_prompts
 from campus_tune.run.prompts.loader import PromptLoader, SamplePrompts
 from campus_tune.run.prompts.rewards import Heard
-from campus_tune.run.prompts.rounds import Rounds
 from campus_tune.run.prompts.situation import PromptPosition, PromptSituation, outline, plan
 from campus_tune.run.prompts.state import beside, keep, restore, state_of
 from campus_tune.run.stream.finite import MANY_SKIPPED, Update

@@ -28,11 +28,12 @@ from campus_tune.method.drawn import of_start
 from campus_tune.method.orders import order_rows
 from campus_tune.method.pass_rates import PassRates
 from campus_tune.method.policy import Policy
+from campus_tune.method.rounds import Rounds
 from campus_tune.method.selectors import Selector
 from campus_tune.method.view import PastStage
 from campus_tune.model import compat
 from campus_tune.model.peers import Peers
-from campus_tune.model.reward_trainers import divides_by_spread, longest_answer
+from campus_tune.model.reward_trainers import divides_by_spread, longest_answer, names_of_rewards
 from campus_tune.preview.forecast import quota_problems, stage_rows
 from campus_tune.recipe.blocks import DOMAIN
 from campus_tune.recipe.config import CampusConfig
@@ -46,8 +47,7 @@ from campus_tune.run.prompts.identity import prompt_identity
 from campus_tune.run.prompts.interim import PromptScoring
 from campus_tune.run.prompts.kept import KeptGeneration
 from campus_tune.run.prompts.loader import PromptLoader
-from campus_tune.run.prompts.rewards import Heard, RewardWatch, function_names
-from campus_tune.run.prompts.rounds import Rounds
+from campus_tune.run.prompts.rewards import Heard, RewardWatch
 from campus_tune.run.prompts.stage_groups import StageGroups
 from campus_tune.run.saver import Saver
 from campus_tune.run.situation import RECIPE
@@ -227,6 +227,7 @@ class PromptPosition:
         rates: of the stage's steps so far, added up.
         stage_steps: how many these are.
         offered: the sub-curricula that there were to choose from for this stage.
+        warned: kinds of warnings about rewards that were given.
     """
 
     steps: int = 0
@@ -238,6 +239,7 @@ class PromptPosition:
     rates: float = 0.0
     stage_steps: int = 0
     offered: list[str] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
 
 
 def outline(
@@ -378,7 +380,7 @@ def complete(
         curriculum=curriculum,
         rates=rates,
         selector=now.config.build_selector(),
-        groups=StageGroups(function_names(trainer), domains, at=rates.at),
+        groups=StageGroups(names_of_rewards(trainer), domains, at=rates.at),
         rewards=RewardWatch.on(trainer, heard, loader.planned),
         audit=PromptAudit.on(trainer, loader.dataset, now.keys, loader.planned),
         kept=KeptGeneration(trainer, now.peers, micro_per_generation=now.rounds.micro_per_generation),

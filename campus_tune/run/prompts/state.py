@@ -45,6 +45,7 @@ SHAPE: dict[str, Any] = {
         "rates": float,
         "stage_steps": int,
         "offered": [str],
+        "warned": [str],
     },
     "loop": LOOP,
     "epoch_ended": bool,

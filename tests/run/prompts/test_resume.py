@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from transformers import TrainerCallback
+from trl import GRPOTrainer
 
 from campus_tune.demo.tiny import tiny_model
 from campus_tune.run.checkpoints import CALLBACK
@@ -170,7 +171,7 @@ def easier() -> list[Json]:
         pytest.param({"train": 26}, r"number of prompts: 24 in the checkpoint, 26 now", id="more prompts"),
         pytest.param(
             {"num_generations": 2},
-            r"prompts of a generation: 8 in .*, 16 now; answers to a prompt \(`num_generations`\): 4 in .*, 2 now",
+            r"answers to a prompt \(`num_generations`\): 4 in .*, 2 now; prompts of a generation: 8 in .*, 16 now",
             id="a generation of another size",
         ),
         pytest.param({"steps_per_generation": 8}, "`steps_per_generation`: 4 in the checkpoint, 8 now", id="longer"),
@@ -182,7 +183,7 @@ def easier() -> list[Json]:
         ),
         pytest.param({"reward_weights": [0.5]}, r"\[\['passes', 0.5\]\] now", id="a weight of it"),
         pytest.param(
-            {"temperature": 0.7}, r"`trl: temperature`: 1.0 in .*resume: changed_future", id="how answers come"
+            {"temperature": 0.7}, "`trl: temperature`: 1.0 in .*, 0.7 now", id="how answers come"
         ),
         pytest.param({"config": {**PRUNED, "stages": 4}}, r"`campus: stages`", id="the recipe"),
     ],
@@ -193,8 +194,10 @@ def test_a_checkpoint_of_another_run_is_refused_and_every_difference_named(
     out = copied(saved, tmp_path)
     trainer = prompt_trainer(out, max_steps=4, **{**HALF, **changed})
     before = (out / "curriculum" / "ledger.jsonl").read_bytes()
-    with pytest.raises(ResumeError, match=f"one that differs in .*{said}.* or train without resuming"):
+    with pytest.raises(ResumeError, match=f"one that differs in .*{said}.* or train without resuming") as refused:
         trainer.train(resume_from_checkpoint=str(out / "checkpoint-3"))
+    future = "temperature" in changed or "config" in changed
+    assert ("write campus: {resume: changed_future}" in str(refused.value)) == future
     assert (out / "curriculum" / "ledger.jsonl").read_bytes() == before
 
 
@@ -291,12 +294,16 @@ def test_a_run_of_rows_refuses_a_checkpoint_of_prompts(tmp_path: Path, saved: Pa
         tiny_trainer(out, n=32).train(resume_from_checkpoint=str(out / "checkpoint-4"))
 
 
+class ResumesByItself(GRPOTrainer):
+    """Asks nobody where to go on."""
+
+    def train(self) -> Any:
+        return super().train(resume_from_checkpoint=str(Path(self.args.output_dir) / "checkpoint-3"))
+
+
 def test_a_resume_that_something_else_began_is_refused(tmp_path: Path, saved: Path) -> None:
-    out = copied(saved, tmp_path)
-    trainer = prompt_trainer(out, max_steps=4, **HALF)
-    train = type(trainer).train
-    trainer.train = lambda: train(trainer, resume_from_checkpoint=str(out / "checkpoint-3"))
-    with pytest.raises(TrainerError, match="must be told where to resume as resume_from_checkpoint"):
+    trainer = prompt_trainer(copied(saved, tmp_path), max_steps=4, trainer_class=ResumesByItself, **HALF)
+    with pytest.raises(TrainerError, match="told where to resume as resume_from_checkpoint, got a resume at step 3"):
         trainer.train()
 
 
