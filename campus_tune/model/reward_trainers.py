@@ -35,12 +35,6 @@ def is_driven_by_reward(trainer: Trainer) -> bool:
     return not experimental and any(of_trl(kind) for kind in line)
 
 
-def micro_step(trainer: Trainer) -> int:
-    """Micro batches that the trainer has trained, as it counts them: while one is trained, its number."""
-    counts: Any = trainer
-    return int(counts._step)
-
-
 def stand_at(trainer: Trainer, micro_step: int, answers: Sequence[Any] | None = None) -> None:
     """Let the trainer count from here; without kept answers its next micro batch begins a generation.
 
@@ -52,13 +46,6 @@ def stand_at(trainer: Trainer, micro_step: int, answers: Sequence[Any] | None = 
     counts: Any = trainer
     counts._step = micro_step
     counts._buffered_inputs = None if answers is None else list(answers)
-
-
-def answers_of(trainer: Trainer) -> Sequence[Any] | None:
-    """The answers of the last generation, a part for each micro batch; None before the first."""
-    holds: Any = trainer
-    kept: Sequence[Any] | None = holds._buffered_inputs
-    return kept
 
 
 def sizes_of(trainer: Trainer) -> dict[str, int]:
@@ -89,9 +76,11 @@ def divides_by_spread(trainer: Trainer) -> bool:
 
 
 def names_of_rewards(trainer: Trainer) -> tuple[str, ...]:
-    """The reward functions, as the trainer names them."""
+    """The reward functions, as the trainer names them; those that are called alike are numbered."""
     reward: Any = trainer
-    return tuple(reward.reward_func_names)
+    own = [str(name) for name in reward.reward_func_names]
+    again = [own[:place].count(name) for place, name in enumerate(own)]
+    return tuple(f"{name} ({n + 1})" if n else name for name, n in zip(own, again, strict=True))
 
 
 def owns_its_data(trainer: Trainer) -> bool:

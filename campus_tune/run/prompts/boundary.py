@@ -15,7 +15,8 @@ from campus_tune.method.view import History, PastStage, View
 from campus_tune.run.activity import DECIDING
 from campus_tune.run.decide import record_of
 from campus_tune.run.prompts.situation import PromptPosition, PromptSituation
-from campus_tune.run.told.events import Decided, Ended, EpochEnded, StageEnded
+from campus_tune.run.told.events import Decided, Ended, EpochEnded, StageEnded, Warned
+from campus_tune.run.told.prompt_lines import prompt_warnings
 from campus_tune.words.types import Json
 
 
@@ -41,6 +42,9 @@ def close_stage(now: PromptSituation, position: PromptPosition) -> bool:
         "seconds": _seconds(now),
     }
     now.journal.take(StageEnded(end))
+    if warnings := prompt_warnings(end, position.warned):
+        position.warned += warnings
+        now.journal.take(Warned(list(warnings.values())))
     now.groups.close(now.folder if now.peers.leads else None, stage.index, shuffled)
     now.past.append(
         PastStage(stage.index, stage.chosen, curriculum.step, offered=tuple(position.offered), lr_mass=position.rates)
@@ -97,8 +101,7 @@ def audit(now: PromptSituation) -> Json:
     """Optimizer steps that were checked and that passed, and generations, on every rank."""
     mine = (now.audit.checked, now.audit.passed, *now.audit.generations)
     checked, passed, made, planned = (min(counts) for counts in zip(*now.peers.gather(mine), strict=True))
-    del made, planned
-    return {"checked": checked, "passed": passed, "labels": False}
+    return {"checked": checked, "passed": passed, "labels": False, "prompts": True, "generations": [made, planned]}
 
 
 def summed_up(now: PromptSituation, position: PromptPosition) -> Ended:
