@@ -10,6 +10,7 @@ from campus_tune.compare.file_shapes import VERDICT as VERDICT_SHAPE
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.verdict import (
     FINISHED,
+    REWARD,
     Power,
     Verdict,
     arm_of,
@@ -59,11 +60,18 @@ def from_baseline(campaign: Campaign) -> list[Power]:
     if len(done) < 2:
         return []
     pilot, n, seeds = arm_of(done), _recipes(plan), len(settings.seeds)
-    plans = [from_pilot(pilot.end, seeds=seeds, effect=settings.effect, comparisons=n)]
+    measure, way = pilot.measure, "rise" if pilot.measure == REWARD else "fall"
+    plans = []
+    if pilot.end.mean() > 0:
+        plans.append(from_pilot(pilot.end, seeds=seeds, effect=settings.effect, comparisons=n, measure=measure))
+    else:
+        campaign.say(f"which effect could be found is not known: the mean {measure} of `random` is not above 0")
     with suppress(DataError):
         plans.append(speed_from_pilot(pilot.curves, seeds=seeds, faster=settings.speedup, comparisons=n))
-    if len(plans) == 1:
-        campaign.say("which saving could be found is not known: the loss of `random` did not fall with every seed")
+    if not any(one.n_items is None for one in plans):
+        campaign.say(
+            f"which saving could be found is not known: the {measure} of `random` did not {way} with every seed"
+        )
     return plans
 
 

@@ -1,35 +1,34 @@
-"""What a comparison records of a run while it is trained: the curve on held-out rows, learning rates, rows per step.
+"""What a comparison records of a run that is trained on answers: the losses of held-out rows, and the tokens trained.
 
-It only watches: the held-out losses are taken as all measurements are (`measure.LossMeter`), random states and modes
-are as before, and the clock stands still meanwhile, so a run trains the same rows to the same weights with and without.
+The held-out losses are taken as all measurements are (`measure.LossMeter`).
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import numpy as np
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
+from transformers import Trainer, TrainerControl, TrainerState
 from transformers import TrainingArguments as Args
 
+from campus_tune.compare.curve_recorder import CurveRecorder
 from campus_tune.compare.trained_rows import TrainedRows
 from campus_tune.compare.training_row_losses import TrainingRowLosses
 from campus_tune.data.held_out import HeldOut
 from campus_tune.evaluate.answer_loss import Told
-from campus_tune.method.orders import group_codes
 from campus_tune.model import compat
 from campus_tune.model.answer_alone import PadRight
 from campus_tune.model.measure import LossMeter
 from campus_tune.model.peers import Peers
 from campus_tune.run.run import CampusRun
 from campus_tune.words.errors import DataError
-from campus_tune.words.types import FloatArray, Json, RowArray, RowLosses
+from campus_tune.words.types import BoolArray, Json, RowLosses
 
 
-class Recorder(TrainerCallback):
+class Recorder(CurveRecorder):
     """Records one run.
 
     Args:
@@ -40,6 +39,8 @@ class Recorder(TrainerCallback):
         with_gap: say the generalisation gap, which takes two measurements more; not of runs on some of the rows.
     """
 
+    measure = "loss"
+
     def __init__(
         self,
         rows: HeldOut,
@@ -49,19 +50,10 @@ class Recorder(TrainerCallback):
         training_rows: TrainingRowLosses | None = None,
         with_gap: bool = True,
     ) -> None:
-        self.rows, self.points, self.tick, self.training_rows = rows, points, tick, training_rows
-        self.with_gap = with_gap
+        super().__init__(rows.domains, points, tick)
+        self.rows, self.training_rows, self.with_gap = rows, training_rows, with_gap
         self.losses: RowLosses | None = None  # of the held-out rows, as last measured
-        self.learning_rates: list[float] = []
-        self.visits: list[RowArray] = []  # rows of each step
-        self.tokens = 0  # trained so far, padding left out
-        self.curve_seconds = 0.0
-        self.gap: Json | None = None  # of a run that came to its end
         self._trained: TrainedRows | None = None
-        self._curve: dict[str, list[float]] = {"step": [], "tokens": [], "seconds": [], "loss": []}
-        self._names, self._codes = group_codes(rows.domains)
-        self._domains: dict[str, list[float]] = {domain: [] for domain in self._names}
-        self._began = time.perf_counter()
 
     def follow(self, trainer: Trainer, run: CampusRun) -> None:
         """The trainer and the run to record; call it before `trainer.train()`, when the clock starts."""
@@ -69,56 +61,26 @@ class Recorder(TrainerCallback):
         told = Told.of(self.rows, compat.tokenizer_of(trainer), getattr(trainer.args, "max_length", None))
         subject = partial(compat.subject, trainer)
         self._meter = LossMeter(subject, told, PadRight(), told.tokens, peers=Peers(), what="test rows")
-        self._began = time.perf_counter()
+        self._start_clock()
 
-    def on_train_begin(self, args: Args, state: TrainerState, control: TrainerControl, **_: object) -> None:
+    def on_train_begin(self, args: Args, state: TrainerState, control: TrainerControl, **more: object) -> None:
         """The first point: the model as it comes."""
-        del args, control
-        self._grid = set(np.linspace(0, state.max_steps, self.points + 1).round().astype(int).tolist())
-        self._measure(0)
-        began = time.perf_counter()
-        if self.with_gap:
-            assert self.losses is not None  # just measured
-            with suppress(DataError):  # rows of plain text have no answers, and no gap
-                self._trained = TrainedRows(self.trainer, self.rows, self.losses)
-        if self.training_rows is not None:
-            self.training_rows.begin(self.trainer, self.run)
-        self.curve_seconds += time.perf_counter() - began
+        super().on_train_begin(args, state, control, **more)
+        with self.stopped_clock():
+            if self.with_gap:
+                assert self.losses is not None  # just measured
+                with suppress(DataError):  # rows of plain text have no answers, and no gap
+                    self._trained = TrainedRows(self.trainer, self.rows, self.losses)
+            if self.training_rows is not None:
+                self.training_rows.begin(self.trainer, self.run)
 
-    def on_step_begin(self, args: Args, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """What this step trains, and how strongly."""
-        del args, state, control
-        now = self.run.situation
-        rows = now.curriculum.step_rows()
-        self.visits.append(rows)
-        self.tokens += int(now.loaded.rows.tokens[rows].sum())
-        self.learning_rates.append(compat.learning_rate(self.trainer))
-
-    def on_step_end(self, args: Args, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """A point of the curve, if it is one."""
-        del args, control
-        if state.global_step in self._grid:
-            self._measure(state.global_step)
-        if self.training_rows is not None:
-            began = time.perf_counter()
-            self.training_rows.after_step(state.global_step)
-            self.curve_seconds += time.perf_counter() - began
-        self.tick(state.global_step)
-
-    def on_train_end(self, args: Args, state: TrainerState, control: TrainerControl, **_: object) -> None:
+    def on_train_end(self, args: Args, state: TrainerState, control: TrainerControl, **more: object) -> None:
         """The gap between the test rows and those that were trained; the end is a point of the curve in any case."""
-        del args, control
-        if self._curve["step"][-1:] != [state.global_step]:  # a rule has stopped the run between two points
-            self._measure(state.global_step)
-        began = time.perf_counter()
-        if self._trained is not None and self.visits:
-            assert self.losses is not None  # measured at the latest now
-            self.gap = self._trained.gap(self.losses, set(np.concatenate(self.visits).tolist()))
-        self.curve_seconds += time.perf_counter() - began
-
-    def curve(self) -> Json:
-        """Step, tokens and seconds so far, and the loss at each point, overall and by domain, nats per token."""
-        return {**self._curve, "domains": self._domains}
+        super().on_train_end(args, state, control, **more)
+        with self.stopped_clock():
+            if self._trained is not None and self.visits:
+                assert self.losses is not None  # measured at the latest now
+                self.gap = self._trained.gap(self.losses, set(np.concatenate(self.visits).tolist()))
 
     def end(self) -> Json | None:
         """Every test row as it was measured last: its domain, tokens and summed loss; None before the first point."""
@@ -132,18 +94,31 @@ class Recorder(TrainerCallback):
             "loss": self.losses.nll_sum.tolist(),
         }
 
-    def rates(self) -> FloatArray:
-        """The learning rate of each step, shape (S,)."""
-        return np.array(self.learning_rates)
+    def leave(self, folder: Path) -> None:
+        """Write the losses of trained rows.
 
-    def _measure(self, step: int) -> None:
-        began = time.perf_counter()
-        spent = began - self._began - self.curve_seconds
-        losses = self._meter.losses(np.arange(len(self.rows)))
-        self.losses = losses
-        point = {"step": step, "tokens": self.tokens, "seconds": spent, "loss": losses.mean()}
-        for name, value in point.items():
-            self._curve[name].append(value)
-        for code, values in enumerate(self._domains.values()):
-            values.append(losses.take(np.flatnonzero(self._codes == code)).mean())
-        self.curve_seconds += time.perf_counter() - began
+        Args:
+            folder: of the run.
+        """
+        if self.training_rows is not None:
+            self.training_rows.write(folder)
+
+    def _note_step(self, step: int) -> None:
+        del step
+        now = self.run.situation
+        rows = now.curriculum.step_rows()
+        self.visits.append(rows)
+        self.tokens += int(now.loaded.rows.tokens[rows].sum())
+
+    def _look(self) -> float:
+        self.losses = self._meter.losses(np.arange(len(self.rows)))
+        return self.losses.mean()
+
+    def _mean_of(self, some: BoolArray) -> float:
+        assert self.losses is not None  # just measured
+        return self.losses.take(np.flatnonzero(some)).mean()
+
+    def _after_step(self, step: int) -> None:
+        if self.training_rows is not None:
+            with self.stopped_clock():
+                self.training_rows.after_step(step)

@@ -92,6 +92,31 @@ def read_held_out(
         DataError: no file, a file that cannot be read, a row of another shape, without an answer or without a domain,
             rows that are in a training file.
     """
+    rows, places, domains = read_tables(paths, domain_column)
+    conversations = tuple(conversation_of(row, place) for row, place in zip(rows, places, strict=True))
+    for trained in train:
+        refuse_rows(rows, places, read_table(trained), where=f"`{trained}`", say=say)
+    seen: Counter[tuple[str, str]] = Counter()
+    numbers = []
+    for conversation, domain in zip(conversations, domains, strict=True):
+        asked = (conversation.turns, conversation.given) if conversation.given else conversation.turns
+        key = blake2(as_json(asked), 16)
+        seen[domain, key] += 1
+        again = seen[domain, key]  # a row that its domain has twice gets a count behind it
+        numbers.append(key if again == 1 else f"{key}-{again}")
+    return HeldOut(conversations, tuple(domains), tuple(numbers), domain_column)
+
+
+def read_tables(paths: Sequence[str | Path], domain_column: str | None) -> tuple[list[Json], list[str], list[str]]:
+    """The rows of some test files, what to call each in a message, and its domain.
+
+    Args:
+        paths: JSON lines, CSV or parquet.
+        domain_column: as of `read_held_out`.
+
+    Raises:
+        DataError: no file, a file that cannot be read, a row without a domain.
+    """
     if not paths:
         raise DataError("`test` must name at least one file of held-out rows, got none. Write --test test.jsonl.")
     rows: list[Json] = []
@@ -112,18 +137,7 @@ def read_held_out(
                     "each file a domain."
                 )
             domains.append(name if domain_column is None else str(row[domain_column]))
-    conversations = tuple(conversation_of(row, place) for row, place in zip(rows, places, strict=True))
-    for trained in train:
-        refuse_rows(rows, places, read_table(trained), where=f"`{trained}`", say=say)
-    seen: Counter[tuple[str, str]] = Counter()
-    numbers = []
-    for conversation, domain in zip(conversations, domains, strict=True):
-        asked = (conversation.turns, conversation.given) if conversation.given else conversation.turns
-        key = blake2(as_json(asked), 16)
-        seen[domain, key] += 1
-        again = seen[domain, key]  # a row that its domain has twice gets a count behind it
-        numbers.append(key if again == 1 else f"{key}-{again}")
-    return HeldOut(conversations, tuple(domains), tuple(numbers), domain_column)
+    return rows, places, domains
 
 
 def refuse_rows(
@@ -141,13 +155,31 @@ def refuse_rows(
     Raises:
         DataError: test rows that are among them, both named.
     """
-    found = overlap(full_texts(rows), full_texts(others))
+    refuse_texts(full_texts(rows), places, full_texts(others), where=where, say=say)
+
+
+def refuse_texts(
+    texts: Sequence[str], places: Sequence[str], others: Sequence[str], *, where: str, say: Callable[[str], object]
+) -> None:
+    """The same of their texts.
+
+    Args:
+        texts: of the test rows.
+        places: what to call each in messages.
+        others: of training rows, or of rows that steer a run.
+        where: what to call those.
+        say: told of near ones.
+
+    Raises:
+        DataError: test rows that are among them, both named.
+    """
+    found = overlap(texts, others)
     if found.equal:
         n = len({test for test, _ in found.equal})
         pairs = listed([f"{places[test]} = row {row} there" for test, row in found.equal], SHOWN)
         raise DataError(
             f"test rows must be held out of the training set, got {n} that are in {where} ({pairs}): "
-            "their loss is memory. Remove them from one of the two."
+            "what is measured on them is memory. Remove them from one of the two."
         )
     if found.near:
         n = len({test for test, _ in found.near})

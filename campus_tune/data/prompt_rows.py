@@ -1,6 +1,6 @@
 """Rows that a trainer by reward takes: a prompt, and the columns that reward functions read.
 
->>> why_no_prompts([{"prompt": "2 + 3 =", "sum": 5}], "train.jsonl") is None
+>>> why_no_prompts([{"prompt": "2 + 3 =", "sum": 5}], ["`train.jsonl` row 0"]) is None
 True
 """
 
@@ -31,15 +31,14 @@ def text_of(prompt: object) -> str:
     return "\n".join(str(turn.get("content") or "") for turn in turns if isinstance(turn, Mapping))
 
 
-def why_no_prompts(rows: Sequence[Json], where: str) -> str | None:
+def why_no_prompts(rows: Sequence[Json], places: Sequence[str]) -> str | None:
     """What is wrong with the first row that is no prompt; None where all are.
 
     Args:
         rows: of a training or test set; all texts, or all chats.
-        where: what to call them.
+        places: what to call each.
     """
-    for number, row in enumerate(rows):
-        place = f"`{where}` row {number}"
+    for place, row in zip(places, rows, strict=True):
         if PROMPT not in row:
             return (
                 f"{place} must have its prompt in the column {PROMPT!r}, got the columns {', '.join(map(str, row))}. "
@@ -49,7 +48,7 @@ def why_no_prompts(rows: Sequence[Json], where: str) -> str | None:
             return f"{place} must be text, got images, which a curriculum of prompts does not order. Remove the column."
         prompt = row[PROMPT]
         if has_turns(prompt) != has_turns(rows[0][PROMPT]):
-            return f"{place} must be a text or a chat as row 0 is, got the other. Write all prompts in one of the two."
+            return f"{place} must be a text or a chat as the first row is, got the other. Write all in one of the two."
         if not (has_turns(prompt) or isinstance(prompt, str)) or not text_of(prompt).strip():
             return (
                 f"{place} must have a text or a chat of turns with role and content as its prompt, got "

@@ -62,7 +62,7 @@ def answers_of(trainer: Trainer) -> Sequence[Any] | None:
 
 
 def sizes_of(trainer: Trainer) -> dict[str, int]:
-    """How the trainer cuts prompts and answers, as `run.prompts.rounds.Rounds` takes it."""
+    """How the trainer cuts prompts and answers, as `method.rounds.Rounds` takes it."""
     reward: Any = trainer
     args = reward.args
     world, group, micro = reward.accelerator.num_processes, reward.num_generations, compat.micro_batch_size(trainer)
@@ -75,12 +75,6 @@ def sizes_of(trainer: Trainer) -> dict[str, int]:
         "iterations": reward.num_iterations,
         "accumulation": args.gradient_accumulation_steps,
     }
-
-
-def longest_answer(trainer: Trainer) -> int:
-    """Tokens of an answer at most."""
-    reward: Any = trainer
-    return int(reward.max_completion_length)
 
 
 def divides_by_spread(trainer: Trainer) -> bool:

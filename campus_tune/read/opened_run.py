@@ -34,20 +34,23 @@ from campus_tune.data.judged import keys_of
 from campus_tune.data.said import Said
 from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.read import tables
+from campus_tune.read.answers import lines_of_answers
 from campus_tune.read.finished import read_dropped, read_stored
 from campus_tune.read.inline_page import InlinePage
 from campus_tune.read.likely_wrong import LikelyWrong, read_likely_wrong, trained_shape
 from campus_tune.report import run_plots
 from campus_tune.report.figures import Picture, faces_of, picture
 from campus_tune.report.map_plots import map_picture
+from campus_tune.report.prompt_plots import pass_rates, prompt_map, without_gradient
 from campus_tune.report.run_facts import RunOnDisk, find_ledger, read_run
 from campus_tune.report.write import markdown_of, write_report
 from campus_tune.run.book_keeping import FILE as BOOK
 from campus_tune.run.book_keeping import read_visits
-from campus_tune.run.ledger import FOLDER, audited
-from campus_tune.run.ledger_lines import audit_of, read_events
+from campus_tune.run.ledger import FOLDER
+from campus_tune.run.ledger_lines import audit_words, read_events
+from campus_tune.run.prompts.prompt_map import FILE as PROMPT_MAP
 from campus_tune.run.row_map import FILE as MAP
-from campus_tune.run.told import DROPPED
+from campus_tune.run.told import DROPPED, answered_line
 from campus_tune.run.value_table import VALUES
 from campus_tune.scores.run_scores import FOLDER as SCORES
 from campus_tune.words.files import read_table
@@ -138,8 +141,11 @@ class OpenedRun:
             of = "" if budget is None else f", against a budget of {budget:.1%}"
             found["cost"] = f"{told['cost']['all']:.1%} of the training compute{of}"
         if told:
-            checked, passed, labels = audit_of(told)
-            found["audit"] = audited(checked, passed, labels=labels) if checked else "no step was audited yet"
+            found["audit"] = audit_words(told) or "no step was audited yet"
+        if (answered := answered_line(last)) is not None:
+            found["answers"] = answered
+        if prompts := tables.of(self._events, "prompt_map"):
+            found["prompts"] = prompts[-1]["sentence"].partition(": ")[2]
         if self._mapped:
             found["data map"] = self._mapped.get("sentence") or f"none: {self._mapped.get('why', 'it is not said why')}"
         return found
@@ -215,6 +221,16 @@ class OpenedRun:
         """A line for each time that a rule or a milestone saw what it watches for."""
         return tables.table("firings", tables.of(self._events, "event"))
 
+    @cached_property
+    def groups(self) -> pd.DataFrame:
+        """A line for each stage whose prompts were answered: how many answers passed, which groups gave no gradient."""
+        return tables.table("groups", list(tables.lines_of_groups(self._events)))
+
+    @cached_property
+    def pass_rates(self) -> pd.DataFrame:
+        """A line for each domain, and each band of the expected pass rate, of each such stage."""
+        return tables.table("pass_rates", list(tables.lines_of_pass_rates(self._events)))
+
     # -- the rows ------------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -255,6 +271,21 @@ class OpenedRun:
     def book(self) -> pd.DataFrame:
         """A line for each row: the book that rows were drawn by. Empty where the recipe draws by none."""
         return tables.table("book", read_stored(self.folder / BOOK, "book"))
+
+    @cached_property
+    def prompts(self) -> pd.DataFrame:
+        """A line for each prompt: what its answers showed. Empty before the run's end, and where there were none."""
+        return tables.table("prompts", read_stored(self.folder / PROMPT_MAP, "map of the prompts"))
+
+    @cached_property
+    def answers(self) -> pd.DataFrame:
+        """A line for each answer that was generated in training, in its sequence, with its reward.
+
+        Raises:
+            DataError: a file of a stage is missing or damaged.
+        """
+        stages = [end["stage"] for end in tables.of(self._events, "stage_end") if "groups" in end]
+        return tables.table("answers", lines_of_answers(self.folder, stages))
 
     @cached_property
     def values(self) -> pd.DataFrame:
@@ -330,6 +361,22 @@ class OpenedRun:
     def plot_loss(self) -> Figure:
         """Mean loss of what each stage trained, together and by domain."""
         return _drawn(run_plots.training_loss(self._on_disk), "no stage is over yet")
+
+    def plot_gradients(self) -> Figure:
+        """Groups without a gradient in each stage, and what shuffling would have had."""
+        facts = self._on_disk.prompts
+        found = without_gradient(facts) if facts is not None and facts.stages else None
+        return _drawn(found, "no stage with answers is over")
+
+    def plot_pass_rates(self) -> Figure:
+        """Share of the answers that passed in each stage, all together and by domain."""
+        facts = self._on_disk.prompts
+        return _drawn(None if facts is None else pass_rates(facts), "no stage with answers is over")
+
+    def plot_prompts(self) -> Figure:
+        """The map of the prompts: how many by the share of their answers that passed."""
+        facts = None if self._on_disk.prompts is None else self._on_disk.prompts.map
+        return _drawn(None if facts is None else prompt_map(facts), "no map of prompts: it is made when a run is over")
 
     def plot_costs(self) -> Figure:
         """What measuring cost, by purpose, against the budget."""

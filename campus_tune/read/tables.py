@@ -182,6 +182,44 @@ TABLES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         **_fields("event", kind=_TEXT, name=_TEXT, probe=_TEXT, value=_NUMBER, bound=_NUMBER, against=_NUMBER),
         **_fields("event", actions=_TEXT, times=_WHOLE),
     },
+    "groups": {
+        **_STAGE,
+        **_fields("stage_end", generation=_NUMBER),
+        "groups": (_WHOLE, FIELDS["stage_end"]["groups.n"]),
+        **_fields("stage_end", of="groups.", without_gradient=_NUMBER, shuffled=_NUMBER, untried=_NUMBER),
+        **_fields("stage_end", pass_rate=_NUMBER, reward=_NUMBER, generated_tokens=_NUMBER),
+        "prediction_correlation": (_NUMBER, "of predicted pass rates with what answers showed, a rank correlation"),
+    },
+    "pass_rates": {
+        **_STAGE,
+        "by": (_TEXT, "`domain` or `band`: the fifth of the pass rate that was expected"),
+        "name": (_TEXT, "of the domain; of a band the rates that it holds: `0-20 %`"),
+        **_fields("stage_end", of="by_domain.", groups=_WHOLE, pass_rate=_NUMBER, without_gradient=_NUMBER),
+    },
+    "answers": {
+        "stage": (_WHOLE, "number of the stage, from 0"),
+        "generation": (_WHOLE, "number of the generation, from 0"),
+        "row": (_WHOLE, "number of the prompt in the training set, from 0"),
+        "answer": (_WHOLE, "number of the answer inside of its group, from 0"),
+        "reward": (_NUMBER, "weighted sum over the reward functions; NaN where it was not scored"),
+        "expected": (_NUMBER, "the pass rate that was expected of the prompt when the stage was opened"),
+        "without_gradient": (_YES, "all answers of its group earned the same"),
+    },
+    "prompts": {
+        "row": (_WHOLE, "number of the prompt in the training set, from 0"),
+        "domain": (_OF_FEW, "its domain; None without"),
+        "region": (_OF_FEW, "middle, always_passed, never_passed, contradicts_itself, not_scored, never_drawn"),
+        "visits": (_WHOLE, "how often it was drawn: groups of answers"),
+        "without_gradient": (_WHOLE, "of them, those whose answers all earned the same"),
+        "tries": (_WHOLE, "answers that were scored"),
+        "pass_rate": (_NUMBER, "share of them that passed"),
+        "mean_reward": (_NUMBER, "mean of their weighted rewards"),
+        "first_pass_rate": (_NUMBER, "of its first group"),
+        "last_pass_rate": (_NUMBER, "of its last group"),
+        "last_generation": (_WHOLE, "that it was drawn in last; -1 for never"),
+        "contradicting": (_WHOLE, "groups in which the same answer earned different rewards"),
+        "predicted": (_NUMBER, "the pass rate that was expected of it at the run's end"),
+    },
     "values": {
         "row": _ROW["row"],
         "key": _ROW["key"],
@@ -285,6 +323,26 @@ def lines_of_weights(events: Sequence[Json]) -> Iterator[Json]:
     for end in of(events, "stage_end"):
         if found := weight_numbers(end):
             yield {"stage": end["stage"], "step": began[end["stage"]], **found["numbers"]}
+
+
+def lines_of_groups(events: Sequence[Json]) -> Iterator[Json]:
+    """A line for each stage that has answers."""
+    began = {event["stage"]: event["step"] for event in of(events, "decision")}
+    for end in of(events, "stage_end"):
+        if "groups" in end:
+            correlation = (end.get("prediction") or {}).get("correlation")
+            counts = {**end["groups"], "groups": end["groups"]["n"], "prediction_correlation": correlation}
+            yield {**end, **counts, "step": began[end["stage"]]}
+
+
+def lines_of_pass_rates(events: Sequence[Json]) -> Iterator[Json]:
+    """A line for each domain and each band of each stage that has answers."""
+    began = {event["stage"]: event["step"] for event in of(events, "decision")}
+    for end in of(events, "stage_end"):
+        when, bands = {"stage": end["stage"], "step": began.get(end["stage"])}, end.get("by_band", [])
+        fifths = [f"{100 * i // len(bands)}-{100 * (i + 1) // len(bands)} %" for i in range(len(bands))]
+        yield from ({**when, "by": "domain", "name": name, **shown} for name, shown in end.get("by_domain", {}).items())
+        yield from ({**when, "by": "band", "name": name, **shown} for name, shown in zip(fifths, bands, strict=True))
 
 
 def lines_of_shares(events: Sequence[Json]) -> Iterator[Json]:

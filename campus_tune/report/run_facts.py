@@ -18,12 +18,13 @@ from campus_tune.preview.lr_mass import N_DECILES
 from campus_tune.report.draw_facts import DrawFacts, read_draw, with_suspects
 from campus_tune.report.examples import Extremes, read_extremes
 from campus_tune.report.map_facts import MapFacts, read_map
+from campus_tune.report.prompt_facts import PromptFacts, read_prompts
 from campus_tune.report.steer_facts import SteerFacts, read_steer
 from campus_tune.report.value_facts import ValueFacts, read_value
 from campus_tune.report.weight_facts import WeightFacts, read_weights
 from campus_tune.run.decile_rates import FILE as RATES
 from campus_tune.run.ledger import FILE, FOLDER
-from campus_tune.run.ledger_lines import MAYBE, audit_of, read_events
+from campus_tune.run.ledger_lines import MAYBE, audit_of, audit_words, read_events
 from campus_tune.run.ledger_lines import find_ledger as ledger_in
 from campus_tune.scores.cache import read_columns
 from campus_tune.scores.run_scores import FOLDER as SCORES
@@ -137,7 +138,7 @@ class RunOnDisk:
         budget: the share that was allowed.
         seconds: on the clock, by purpose, and of training.
         audit: (steps that were checked, that trained the planned rows).
-        audits_labels: their labels were checked too.
+        audit_said: the same in words; "" where no step was checked.
         ranks: load of the ranks, from the ledger; {} with one.
         warnings: from the ledger, each once.
         end: the ledger's last word, {} while the run goes on.
@@ -148,6 +149,7 @@ class RunOnDisk:
         weights: how much rows counted; None where all count alike.
         steer: what the record has made of the plan; None where nothing steered.
         value: what rows were worth to the probes; None where that was not measured.
+        prompts: what answers to prompts have shown; None of a run that is not driven by reward.
     """
 
     folder: Path
@@ -169,7 +171,7 @@ class RunOnDisk:
     budget: float
     seconds: Mapping[str, float]
     audit: tuple[int, int]
-    audits_labels: bool
+    audit_said: str
     ranks: Json
     warnings: tuple[str, ...]
     end: Json
@@ -180,6 +182,12 @@ class RunOnDisk:
     weights: WeightFacts | None
     steer: SteerFacts | None
     value: ValueFacts | None
+    prompts: PromptFacts | None
+
+    @property
+    def noun(self) -> str:
+        """What is trained, one of them."""
+        return "row" if self.prompts is None else "prompt"
 
     @property
     def name(self) -> str:
@@ -245,7 +253,7 @@ def read_run(folder: Path) -> RunOnDisk:
         evaluations.append(EvaluationFacts(int(event.get("step", max(before, default=0))), found))
     began = [run, *(event for event in by_kind.get("resumed", []) if "dropped" in event)]
     last = end or by_kind.get("stage_end", [{}])[-1]
-    checked, passed, labels = audit_of(last)
+    checked, passed, _ = audit_of(last)
     scores, damaged = _scores(home, [event["metric"] for event in by_kind.get("scores", [])])
     health, recipe = by_kind.get("health", [{}])[-1], home / "recipe.yaml"
     return RunOnDisk(
@@ -275,7 +283,7 @@ def read_run(folder: Path) -> RunOnDisk:
         budget=end.get("budget", run["future"].get("campus: budget", 0.0)),
         seconds=last.get("seconds", {}),
         audit=(checked, passed),
-        audits_labels=labels,
+        audit_said=audit_words(last),
         ranks=last.get("ranks", {}),
         warnings=tuple(dict.fromkeys([*damaged, *(w for event in events for w in event.get("warnings", []))])),
         end=end,
@@ -286,6 +294,7 @@ def read_run(folder: Path) -> RunOnDisk:
         weights=read_weights(by_kind.get("decision", []), ends, last),
         steer=read_steer(events),
         value=read_value(home, by_kind.get("value", [])),
+        prompts=read_prompts(home, by_kind.get("decision", []), ends, by_kind.get("prompt_map", [])),
     )
 
 

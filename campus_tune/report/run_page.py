@@ -16,6 +16,8 @@ from campus_tune.report.figures import Picture
 from campus_tune.report.html_tables import Cell, Fact, HtmlTable, number, words
 from campus_tune.report.map_page import map_section, map_sentence, regions_table
 from campus_tune.report.map_plots import MAP_PICTURE
+from campus_tune.report.prompt_page import gradient_sentence, prompt_numbers, prompt_section, regions_table_of_prompts
+from campus_tune.report.prompt_plots import PROMPT_PICTURES
 from campus_tune.report.row_list import row_section
 from campus_tune.report.run_facts import RunOnDisk
 from campus_tune.report.steer_page import steer_section
@@ -23,7 +25,6 @@ from campus_tune.report.steer_plots import STEER_PICTURES
 from campus_tune.report.value_page import TRANSFER_PICTURE, value_section
 from campus_tune.report.weight_page import weight_section
 from campus_tune.report.weight_plots import WEIGHT_PICTURES
-from campus_tune.run.ledger import audited
 
 MOST_WARNINGS = 5  # of a summary
 SECTIONS = {  # section of the page → pictures in it; one that is named nowhere stands with those of training
@@ -53,6 +54,7 @@ def run_content(facts: RunOnDisk, pictures: Sequence[Picture]) -> dict[str, Any]
         "map": None if facts.map is None else map_section(facts.map, pictures),
         "rows": None if facts.map is None or facts.map.listed is None else row_section(facts.map.listed),
         "value": None if facts.value is None else value_section(facts.value, pictures),
+        "prompts": None if facts.prompts is None else prompt_section(facts.prompts, pictures),
         "pictures": grouped(pictures),
         "missing": missing(facts),
         "decisions": decisions(facts),
@@ -77,7 +79,7 @@ def run_content(facts: RunOnDisk, pictures: Sequence[Picture]) -> dict[str, Any]
 
 def grouped(pictures: Sequence[Picture]) -> dict[str, list[Picture]]:
     """Section → its pictures, in the page's sequence; not those of sections that bring their own."""
-    elsewhere = (MAP_PICTURE, TRANSFER_PICTURE, *STEER_PICTURES, *WEIGHT_PICTURES)
+    elsewhere = (MAP_PICTURE, TRANSFER_PICTURE, *STEER_PICTURES, *WEIGHT_PICTURES, *PROMPT_PICTURES)
     found: dict[str, list[Picture]] = {section: [] for section in SECTIONS}
     of = {name: section for section, names in SECTIONS.items() for name in names}
     for picture in pictures:
@@ -93,13 +95,16 @@ def advice(facts: RunOnDisk) -> list[str]:
 
 def run_markdown(facts: RunOnDisk) -> str:
     """The run in short, for a pull request."""
-    found = facts.map
+    found, prompts = facts.map, facts.prompts
+    of_prompts = None if prompts is None else prompts.map
     return short.summary(
         f"Curriculum run `{facts.name}`",
         short.marked(summary(facts)),
         short.of_facts(head(facts)),
         "" if found is None else short.marked(map_sentence(found)),
         "" if found is None or not found.domains else short.of_table(regions_table(found)),
+        "" if prompts is None or not prompts.stages else short.marked(gradient_sentence(prompts)),
+        "" if of_prompts is None else short.of_table(regions_table_of_prompts(of_prompts)),
         "\n".join(f"- {short.marked(line)}" for line in advice(facts)),
         "\n".join(f"- warning: {short.marked(line)}" for line in facts.warnings[:MOST_WARNINGS]),
     )
@@ -112,7 +117,9 @@ def summary(facts: RunOnDisk) -> str:
         parts = [f"{facts.step} of {facts.total_steps} steps are trained, in {_n(len(facts.stages), 'stage')} so far"]
     else:
         visits = facts.end.get("visits", sum(stage.rows for stage in facts.stages))
-        parts = [f"{_n(visits, 'row')} were trained in {_n(len(facts.stages), 'stage')} over {_n(facts.step, 'step')}"]
+        parts = [
+            f"{_n(visits, facts.noun)} were trained in {_n(len(facts.stages), 'stage')} over {_n(facts.step, 'step')}"
+        ]
     if total is not None:
         within = "within" if total <= facts.budget + 1e-9 else "over"
         parts.append(
@@ -123,10 +130,7 @@ def summary(facts: RunOnDisk) -> str:
 
 def audit_line(facts: RunOnDisk) -> str:
     """Whether the planned rows were trained."""
-    checked, passed = facts.audit
-    if not checked:
-        return "No step was audited yet."
-    return f"Order audit: {audited(checked, passed, labels=facts.audits_labels)}."
+    return f"Order audit: {facts.audit_said}." if facts.audit_said else "No step was audited yet."
 
 
 def _n(count: int, noun: str) -> str:
@@ -151,6 +155,7 @@ def head(facts: RunOnDisk) -> list[Fact]:
         seen = facts.map.dirt
         wrong = f"; {span(seen)} estimated wrong" if seen is not None and seen.seen else ""
         found.append(Fact("Suspects", f"{facts.map.n_suspects:,}", f"of {facts.map.n_rows:,} rows{wrong}"))
+    found += [] if facts.prompts is None else prompt_numbers(facts.prompts)
     found.append(Fact("Steps", f"{facts.step:,}", how_far(facts)))
     if facts.seconds:
         spent = sum(seconds for name, seconds in facts.seconds.items() if name not in ("training", "share"))
@@ -164,7 +169,7 @@ def numbers(facts: RunOnDisk) -> list[Fact]:
     seen, shuffled = facts.end.get("rows_seen"), sum(stage.chosen == SHUFFLE for stage in facts.stages)
     of_rows = "" if seen is None else f"{seen / facts.n_rows:.0%} of them trained"
     found = [
-        Fact("Training rows", f"{facts.n_rows:,}", of_rows),
+        Fact(f"Training {facts.noun}s", f"{facts.n_rows:,}", of_rows),
         Fact("Stages", f"{len(facts.stages):,}", f"{shuffled} of them shuffled" if shuffled else ""),
     ]
     if padding := facts.end.get("padding"):
@@ -197,6 +202,8 @@ def clock(seconds: float) -> str:
 def missing(facts: RunOnDisk) -> list[str]:
     """What a reader may look for and not find, with the reason."""
     sentences = []
+    if facts.prompts is not None:
+        return [] if facts.prompts.map is not None else ["The map of the prompts: it is made when a run is over."]
     if not facts.probes:
         sentences.append("Competence: this run had no held-out probes.")
     if not facts.rates:
@@ -220,7 +227,7 @@ def decisions(facts: RunOnDisk) -> HtmlTable:
         "because": [words(stage.outcome) for stage in facts.stages],
         "scope from": [number(stage.scope[0], ".0%") for stage in facts.stages],
         "scope to": [number(stage.scope[1], ".0%") for stage in facts.stages],
-        "rows": [number(stage.rows) for stage in facts.stages],
+        f"{facts.noun}s": [number(stage.rows) for stage in facts.stages],
         "random": [number(stage.random_rows) for stage in facts.stages],
         "repeats": [number(stage.repeated_rows) for stage in facts.stages],
         "training loss": [number(stage.train_loss, ".3f") for stage in facts.stages],
@@ -228,6 +235,8 @@ def decisions(facts: RunOnDisk) -> HtmlTable:
     for name in ("epoch", "scope from", "random", "repeats"):
         if not any(cell.sort for cell in columns[name]):  # zeros alone say nothing and take room
             del columns[name]
+    if facts.prompts is not None:  # their stages say what answers earned
+        del columns["training loss"]
     for name in offered:
         losses = [stage.offers[name].loss if name in stage.offers else None for stage in facts.stages]
         values = [None if loss is None else math.exp(min(loss, 700.0)) for loss in losses]
@@ -255,6 +264,13 @@ def _rows(caption: str, examples: Sequence[Example], texts: bool, *, opened: boo
 def again(facts: RunOnDisk) -> list[str]:
     """How to train the same run once more."""
     past = facts.run["past"]
+    if facts.prompts is not None:
+        same = (
+            "Put the settings above into the YAML of the training run and start it with the same model, prompts, "
+            "reward functions, trainer settings and seeds: as long as the model samples the same answers, the same "
+            f"prompts are drawn. Their fingerprint is `{past.get('dataset', 'unknown')}` for {facts.n_rows:,} prompts."
+        )
+        return [same]
     train = (
         "Put the settings above into the YAML of the training run and start `campus-tune sft --config RECIPE.yaml` "
         "with the same model, training rows, trainer settings and seeds: the same rows are trained in every step."

@@ -28,6 +28,7 @@ from campus_tune.report.figures import (
     thinned,
 )
 from campus_tune.report.map_plots import map_picture
+from campus_tune.report.prompt_plots import prompt_pictures
 from campus_tune.report.run_facts import RunOnDisk
 from campus_tune.report.score_plots import correlations, histograms, lr_deciles, of_mean
 from campus_tune.report.steer_plots import calibration, events_text, mark_events, steer_pictures
@@ -46,6 +47,7 @@ def run_pictures(facts: RunOnDisk) -> list[Picture]:
     faces = faces_of(facts.choices, plain=SHUFFLE)
     drawn = [
         map_picture(facts.map) if facts.map is not None else None,
+        *(prompt_pictures(facts.prompts) if facts.prompts is not None else ()),
         transfer_picture(facts.value) if facts.value is not None else None,
         choices(facts, faces),
         competence(facts),

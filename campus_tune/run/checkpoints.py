@@ -24,8 +24,9 @@ from campus_tune.run.manifest import (
     names_in,
     read_manifest,
     what_is_wrong,
-    wrong_random_state,
+    wrong_of_rank,
 )
+from campus_tune.run.prompts.stage_groups import FOLDER as GROUPS
 from campus_tune.run.stage_visits import FOLDER as VALUE
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
 from campus_tune.run.told.dropped_rows import FILE as DROPPED
@@ -40,7 +41,8 @@ STATE = "trainer_state.json"
 CALLBACK = "CampusCallback"  # its name in the trainer's state
 NAME = re.compile(r"^checkpoint-(\d+)$")
 INTERRUPTED = "its save was interrupted"
-BRING = (LEDGER, SCORES, LOSSES, EXAMPLES, DROPPED, BEST, VALUE)  # of a run's folder, when it goes on in another one
+# of a run's folder, when it goes on in another one
+BRING = (LEDGER, SCORES, LOSSES, EXAMPLES, DROPPED, BEST, VALUE, GROUPS)
 
 
 @dataclass(frozen=True)
@@ -161,9 +163,9 @@ def examine(checkpoint: Path, home: Path, peers: Peers) -> Checkpoint | Unfit:
             "loads the weights itself. Put output_dir on storage that all machines share, or copy the checkpoint there."
         )
     if manifest.world == peers.world > 1:
-        for rank, wrong in enumerate(peers.gather(wrong_random_state(checkpoint, manifest, peers.rank))):
+        for rank, wrong in enumerate(peers.gather(wrong_of_rank(checkpoint, manifest, peers.rank))):
             if wrong is not None:
-                return Unfit(f"{wrong} (the random state of rank {rank})", damaged=True)
+                return Unfit(f"{wrong} (of rank {rank})", damaged=True)
     if peers.leads:
         for wrong in damaged_outcome(manifest, home):
             say(f"warning: {wrong}. No resume needs it; the report will lack it")

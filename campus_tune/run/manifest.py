@@ -30,8 +30,11 @@ MOST_THREADS = 8
 READ_ON_RESUME = re.compile(  # by transformers, FSDP and DeepSpeed, if it is there
     r"(optimizer|scheduler|scaler|rng_state|model|pytorch_model|adapter_model)[^/]*\.(pt|pth|bin|safetensors|index\.json)"
     r"|(global_step\d+|pytorch_model_fsdp[^/]*|optimizer_\d+)/.*|latest"
+    r"|campus_(generation-\d+|prompts|reference)\.(safetensors|json)"  # by ourselves
 )
 RANDOM_STATE = "rng_state_{rank}.pth"  # of many processes; each one's own
+GENERATION = "campus_generation-{rank}"  # the same, of trainers that are driven by reward
+OF_A_RANK = (RANDOM_STATE, f"{GENERATION}.json", f"{GENERATION}.safetensors")
 
 _FILES: dict[Any, Any] = {str: [int, str]}
 SHAPE: dict[str, Any] = {
@@ -141,14 +144,14 @@ def hash_files(folder: Path, names: Iterable[str], sizes: Mapping[str, int] | No
 
 
 def what_is_wrong(checkpoint: Path, manifest: Manifest, home: Path) -> str | None:
-    """What is not as it was when a checkpoint was saved; None if all of it is. Random states of many ranks are theirs.
+    """What is not as it was when a checkpoint was saved; None if all of it is. What many ranks wrote is theirs.
 
     Args:
         checkpoint: sealed.
         manifest: of it.
         home: the run's folder.
     """
-    of_ranks = {RANDOM_STATE.format(rank=rank) for rank in range(manifest.world if manifest.world > 1 else 0)}
+    of_ranks = {name for rank in range(manifest.world if manifest.world > 1 else 0) for name in names_of_rank(rank)}
     files = {name: known for name, known in (manifest.files or {}).items() if name not in of_ranks}
     there = [name for name in names_in(checkpoint) if is_read_on_resume(name)]
     strangers = [name for name in there if name not in (manifest.files or {})]
@@ -165,11 +168,15 @@ def damaged_outcome(manifest: Manifest, home: Path) -> list[str]:
     return [what for what in wrong if what]
 
 
-def wrong_random_state(checkpoint: Path, manifest: Manifest, rank: int) -> str | None:
-    """What is not as it was of one rank's random state, where the same number of ranks saved theirs."""
-    name = RANDOM_STATE.format(rank=rank)
-    known = (manifest.files or {}).get(name)
-    return _first_wrong(checkpoint, {name: known}, "") if known else None
+def names_of_rank(rank: int) -> list[str]:
+    """Files of a checkpoint that one of many ranks writes and reads itself, where its trainer has them."""
+    return [name.format(rank=rank) for name in OF_A_RANK]
+
+
+def wrong_of_rank(checkpoint: Path, manifest: Manifest, rank: int) -> str | None:
+    """What is not as it was of what one rank wrote, where the same number of ranks saved theirs."""
+    files = manifest.files or {}
+    return _first_wrong(checkpoint, {name: files[name] for name in names_of_rank(rank) if name in files}, "")
 
 
 def _first_wrong(folder: Path, files: Files, shown: str, begins: str = "") -> str | None:

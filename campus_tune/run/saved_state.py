@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,23 +11,23 @@ from campus_tune.words.errors import CampusError, ResumeError
 from campus_tune.words.json_shapes import misshapen
 from campus_tune.words.types import Json, RowLosses
 
-_PACKED = {"dtype": str, "n": int, "data": str}
-_LOSSES = dict.fromkeys(vars(RowLosses.zeros(0)), _PACKED)
-_STAGE = {
+PACKED = {"dtype": str, "n": int, "data": str}
+_LOSSES = dict.fromkeys(vars(RowLosses.zeros(0)), PACKED)
+STAGE = {
     "index": int,
     "epoch": int,
     "chosen": str,
     "first_step": int,
     "n_steps": int,
-    "rows": _PACKED,
+    "rows": PACKED,
     "scope": [float, float],
     "n_random": int,
     "n_repeats": int,
     "widened": bool,
-    "weights?": _PACKED,
+    "weights?": PACKED,
 }
-_LEVELS = {"last": dict.fromkeys(vars(Visits.none()), _PACKED), "running?": {str: _PACKED}}
-_PAST = {
+_LEVELS = {"last": dict.fromkeys(vars(Visits.none()), PACKED), "running?": {str: PACKED}}
+PAST = {
     "index": int,
     "chosen": str,
     "end": int,
@@ -59,9 +59,9 @@ _MEASURED = {
             "calibration": {str: float},
         }
     ],
-    "recent": [{str: dict.fromkeys(("ids", "nll", "tokens", "hits"), _PACKED)}],
-    "best": {str: _PACKED},
-    "start": {str: _PACKED},
+    "recent": [{str: dict.fromkeys(("ids", "nll", "tokens", "hits"), PACKED)}],
+    "best": {str: PACKED},
+    "start": {str: PACKED},
 }
 FIRING = {  # also a line of the ledger
     "kind": str,
@@ -77,41 +77,47 @@ FIRING = {  # also a line of the ledger
     "actions": [str],
     "times": int,
 }
+CURRICULUM = {
+    "step": int,
+    "left_out": int,
+    "n_stages": int,
+    "pointers": {str: int},
+    "times_chosen": {str: int},
+    "rows_by_choice": {str: int},
+    "barred": [str],
+    "spent": PACKED,
+    "seen": PACKED,
+    "stage": (STAGE, None),
+}
+BUDGET = {
+    "spent": {str: float},
+    "found": {str: float},
+    "seconds": {str: float},
+    "caps": ({str: float}, None),
+    "halved": bool,
+    "kept?": bool,  # of a version that could overspend
+    "unpaid?": [str],
+    "at_ends?": (float, None),
+}
+LOOP = {
+    "windows": [{"counts?": {str: object}, "metrics?": {str: [object]}}],
+    "missing": ({"log": bool, "evaluate": bool, "grad_norm": object, "learning_rate": object}, None),
+    "training_mode": bool,
+}
 SHAPE: dict[str, Any] = {
     "identity": {"past": {"global_batch": int}, "future": {}, "batch": {"world": int}, "prepared": {}},
-    "curriculum": {
-        "step": int,
-        "left_out": int,
-        "n_stages": int,
-        "pointers": {str: int},
-        "times_chosen": {str: int},
-        "rows_by_choice": {str: int},
-        "barred": [str],
-        "spent": _PACKED,
-        "seen": _PACKED,
-        "stage": (_STAGE, None),
-        "levels?": _LEVELS,
-    },
+    "curriculum": {**CURRICULUM, "levels?": _LEVELS},
     "competence": {"history": {str: [float]}, "ema": {str: float}},
-    "budget": {
-        "spent": {str: float},
-        "found": {str: float},
-        "seconds": {str: float},
-        "caps": ({str: float}, None),
-        "halved": bool,
-        "kept?": bool,  # of a version that could overspend
-        "unpaid?": [str],
-        "at_ends?": (float, None),
-    },
+    "budget": BUDGET,
     "scores": {str: str},
-    "rescoring": {"count": int, "digests": {str: str}, "trained": _PACKED, "free": _LOSSES},
+    "rescoring": {"count": int, "digests": {str: str}, "trained": PACKED, "free": _LOSSES},
     "training_losses": {
-        "rows": _PACKED,
+        "rows": PACKED,
         "losses": _LOSSES,
         "logged": [object],
-        "past?": [_PAST],
-        "weights?": _PACKED,
-        "parts?": _PACKED,
+        "past?": [PAST],
+        "weights?": PACKED,
+        "parts?": PACKED,
     },
     "rates": float,
     "lr_tokens?": float,
@@ -119,11 +125,7 @@ SHAPE: dict[str, Any] = {
     "measured?": _MEASURED,
     "helm?": {"firings": [FIRING]},
     "best?": {"measurement": int, "step": int, "loss": float, "files": {str: [int, str]}},
-    "loop": {
-        "windows": [{"counts?": {str: object}, "metrics?": {str: [object]}}],
-        "missing": ({"log": bool, "evaluate": bool, "grad_norm": object, "learning_rate": object}, None),
-        "training_mode": bool,
-    },
+    "loop": LOOP,
     "epoch_ended": bool,
     "logged_step": int,
     "padding?": [int, int, int],
@@ -133,14 +135,14 @@ SHAPE: dict[str, Any] = {
     "warned?": [str],
     "book?": {"chain": [[int, str]]},
     "dropped?": str,
-    "rewards?": {"own": (float, None), "rows": (_PACKED, None), "norm": (float, None), "n_trained": int},
+    "rewards?": {"own": (float, None), "rows": (PACKED, None), "norm": (float, None), "n_trained": int},
     "value?": {
         "measured": ([int, int], None),
         "files": {str: [int, str]},
         "visits": {
             "groups": [str],
             "by": str,
-            **dict.fromkeys(("rows", "steps", "tokens", "sums", "trained", "rates", "step_tokens"), _PACKED),
+            **dict.fromkeys(("rows", "steps", "tokens", "sums", "trained", "rates", "step_tokens"), PACKED),
         },
     },
     "suspects?": {"stage": int, "dropped": str},
@@ -149,17 +151,18 @@ SHAPE: dict[str, Any] = {
 }
 
 
-def refuse_misshapen(saved: Json, step: int) -> None:
+def refuse_misshapen(saved: Json, step: int, shape: Mapping[str, Any] = SHAPE) -> None:
     """Every part of the state is there.
 
     Args:
         saved: of this version.
         step: after which it was saved.
+        shape: of all parts.
 
     Raises:
         ResumeError: one is not, or is of another kind.
     """
-    problem = misshapen(saved, SHAPE)
+    problem = misshapen(saved, shape)
     if problem is not None:
         raise _not_whole(step, problem)
 

@@ -26,13 +26,13 @@ from campus_tune.model.peers import Peers
 from campus_tune.run.checkpoints import STATE, checkpoints_in, is_ours, is_strange
 from campus_tune.run.lineage import Lineage, read_lineage, write_lineage
 from campus_tune.run.manifest import (
-    RANDOM_STATE,
     Beside,
     Files,
     Manifest,
     hash_files,
     is_read_on_resume,
     names_in,
+    names_of_rank,
     read_manifest,
 )
 from campus_tune.words.console import say
@@ -139,9 +139,9 @@ class Saver:
                 self.trainer.args.save_total_limit, self._held = self._limit, False
 
         # All ranks have written their parts: what was known when it was saved is kept for its record.
-        mine = checkpoint / RANDOM_STATE.format(rank=self.peers.rank)
-        own = (mine.name, hash_file(mine)) if self.peers.world > 1 and mine.exists() else None
-        states = dict(one for one in self.peers.gather(own) if one is not None)
+        own = names_of_rank(self.peers.rank) if self.peers.world > 1 else []
+        mine = {name: hash_file(checkpoint / name) for name in own if (checkpoint / name).exists()}
+        states = {name: known for files in self.peers.gather(mine) for name, known in files.items()}
         if self.lineage is not None:
             manifest = Manifest(self.lineage, self.trainer.state.global_step, self.peers.world)
             self._saved = (checkpoint, manifest, states, self.beside(), self.trainer.state.best_model_checkpoint)

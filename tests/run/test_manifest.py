@@ -17,7 +17,7 @@ from campus_tune.run.manifest import (
     names_in,
     read_manifest,
     what_is_wrong,
-    wrong_random_state,
+    wrong_of_rank,
 )
 
 LINEAGE = Lineage((("a", 0),))
@@ -154,8 +154,8 @@ def test_every_rank_looks_after_its_own_random_state(saved: tuple[Path, Manifest
     manifest = replace(manifest, world=2, files=hash_files(checkpoint, names_in(checkpoint)))
     (checkpoint / "rng_state_1.pth").unlink()  # on rank 0's machine there may be none
     assert what_is_wrong(checkpoint, manifest, home) is None
-    assert wrong_random_state(checkpoint, manifest, 0) is None
-    assert wrong_random_state(checkpoint, manifest, 1) == "rng_state_1.pth is missing"
+    assert wrong_of_rank(checkpoint, manifest, 0) is None
+    assert wrong_of_rank(checkpoint, manifest, 1) == "rng_state_1.pth is missing"
 
 
 @pytest.mark.parametrize("place", range(0, 600, 37))

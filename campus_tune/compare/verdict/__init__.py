@@ -4,7 +4,7 @@ inputs          an arm's finished runs as arrays          misfits     why two ar
 bootstrap       how sure a mean over seeds and items is   difference  an arm against another, and one of four words
 judgement       an arm at the end of training             speed       how much sooner it got there, by domain too
 pair            two arms and one measure                  ablation    what leaving a domain out did to each
-readings        generalisation gap and sharpness beside it
+readings        generalisation gap and sharpness beside it      equal_tokens  rewards at equal generated tokens
 verdict         all arms: what `verdict.json` holds       power       what could be found, before anything is trained
 sentences, console_lines                                  all of it in words
 """
@@ -22,9 +22,22 @@ from campus_tune.compare.verdict.ablation_text import ablation_lines, ablation_s
 from campus_tune.compare.verdict.bootstrap import VarianceParts
 from campus_tune.compare.verdict.console_lines import lines
 from campus_tune.compare.verdict.difference import HELPED, HURT, WORDS
-from campus_tune.compare.verdict.inputs import FINISHED, GAP, GROWN, ArmResults, Curve, ItemValues, arm_of
+from campus_tune.compare.verdict.equal_tokens import AtEqualTokens
+from campus_tune.compare.verdict.inputs import (
+    FINISHED,
+    GAP,
+    GROWN,
+    LOSS,
+    REWARD,
+    ArmResults,
+    Curve,
+    ItemValues,
+    arm_of,
+    measure_of,
+)
 from campus_tune.compare.verdict.judgement import Judgement
 from campus_tune.compare.verdict.power import Power, from_difference, from_pilot, speed_from_pilot
+from campus_tune.compare.verdict.sentences import rows_of
 from campus_tune.compare.verdict.speed import Speed, judge_speed
 from campus_tune.compare.verdict.verdict import EFFECT, Verdict, judge
 
@@ -36,10 +49,13 @@ __all__ = [
     "GROWN",
     "HELPED",
     "HURT",
+    "LOSS",
+    "REWARD",
     "WORDS",
     "Ablation",
     "AblationPart",
     "ArmResults",
+    "AtEqualTokens",
     "Curve",
     "Effect",
     "ItemValues",
@@ -58,6 +74,8 @@ __all__ = [
     "judge_ablation",
     "judge_speed",
     "lines",
+    "measure_of",
+    "rows_of",
     "speed_from_pilot",
     "times_its_error",
 ]

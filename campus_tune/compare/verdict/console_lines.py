@@ -27,11 +27,19 @@ def lines(verdict: Verdict, arms: Sequence[ArmResults]) -> list[str]:
             sooner = verdict.speed[judged.arm]
             said.append(f"SPEED. {sooner.sentence}")
             said += [f"SPEED BY DOMAIN. {domain_speeds(sooner)}"] if sooner.domains else []
+            said += [f"AT EQUAL TOKENS. {verdict.equal[judged.arm].sentence}"] if judged.arm in verdict.equal else []
     said += [f"PROXY. {one['sentence']}" for one in ((verdict.proxy or {}).get("scores") or {}).values()]
     levels = [judged.difference.level for judged in verdict.judgements.values() if judged.difference is not None]
     wider = any(level is not None and level < LEVEL for level in levels)
-    # the table: final loss, its difference to the baseline, tokens to the baseline's final loss
-    head = ["arm", "seeds", "final loss", f"against {verdict.baseline}", "interval" if wider else "95 % interval", "p"]
+    # the table: final loss or reward, its difference to the baseline, tokens to the baseline's final one
+    head = [
+        "arm",
+        "seeds",
+        f"final {verdict.measure}",
+        f"against {verdict.baseline}",
+        "interval" if wider else "95 % interval",
+        "p",
+    ]
     head.append("tokens to its end")
     rows = []
     for arm in arms:

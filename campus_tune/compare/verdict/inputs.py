@@ -17,6 +17,7 @@ from campus_tune.words.types import FloatArray, IntArray, Json
 KINDS = ("recipe", "baseline", "control", "plus")
 PRIMARY = ("recipe", "plus")  # those that the verdict is about
 FINISHED = "finished"
+LOSS, REWARD = "loss", "reward"  # what is measured on the test rows
 GAP, GROWN = "generalisation gap", "gap grown by training"
 SHARPNESS, RELATIVE, MERGED = "sharpness", "relative sharpness", "merged sharpness"
 READINGS = {  # name → where a result has it
@@ -90,9 +91,9 @@ class Curve:
     """Loss on the way, of one seed of an arm.
 
     Args:
-        tokens: trained tokens so far, rising, shape (P,).
+        tokens: trained (by reward: generated) tokens so far, rising, shape (P,).
         seconds: of training and curriculum so far, those of measuring this curve left out, shape (P,).
-        loss: nats per token, shape (P,).
+        loss: what falls as a run gets better: nats per token, or the mean reward with its sign turned, shape (P,).
         cost: what the curriculum cost, as a share of the training compute, ≥ 0.
         domains: the loss of each domain at the same points.
     """
@@ -127,13 +128,14 @@ class ArmResults:
         kind: one of recipe, baseline, control, plus.
         seeds: those that finished, length S.
         end: measured after the last step, values of shape (S, I).
-        trained: tokens that each seed trained, shape (S,); empty where nobody counted.
+        trained: tokens that each seed trained, or generated, shape (S,); empty where nobody counted.
         shared: per seed, what all arms must have in common (hashes of data, settings, start weights, …); length S or 0.
         curves: one per seed, length S or 0.
         diverged: seed → why it did not finish.
         tasks: name of a task's metric → what it measured on the same seeds.
         readings: what else was read off each model at its end, NaN where it was not, shape (S,); by (name, domain), the
             domain of all rows together is None.
+        measure: loss, or reward of arms that are trained by reward.
     """
 
     name: str
@@ -146,6 +148,7 @@ class ArmResults:
     diverged: Mapping[int, str] = field(default_factory=dict)
     tasks: Mapping[str, ItemValues] = field(default_factory=dict)
     readings: Mapping[tuple[str, str | None], FloatArray] = field(default_factory=dict)
+    measure: str = LOSS
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -176,27 +179,30 @@ def arm_of(results: Sequence[Json]) -> ArmResults:
             )
         ordered = sorted(results, key=lambda result: int(result["seed"]))
         done = [result for result in ordered if result["status"] == FINISHED]
+        measure = measure_of(ordered[0])
+        sign = -1.0 if measure == REWARD else 1.0
         curves = []
         for result in done:
             tokens, seconds, loss = (
-                np.array(result["curve"][part], dtype=np.float64) for part in ("tokens", "seconds", "loss")
+                np.array(result["curve"][part], dtype=np.float64) for part in ("tokens", "seconds", measure)
             )
             by_domain = {
-                str(name): np.array(losses, dtype=np.float64)
+                str(name): sign * np.array(losses, dtype=np.float64)
                 for name, losses in (result["curve"].get("domains") or {}).items()
             }
-            curves.append(Curve(tokens, seconds, loss, float(result["cost"].get("all", 0.0)), by_domain))
+            curves.append(Curve(tokens, seconds, sign * loss, float(result["cost"].get("all", 0.0)), by_domain))
         return ArmResults(
             names.pop(),
             str(ordered[0]["kind"]),
             tuple(int(result["seed"]) for result in done),
-            _end_of(done),
+            _end_of(done, measure),
             np.array([result["tokens"] for result in done], dtype=np.float64),
             tuple(dict(result["shared"]) for result in done),
             tuple(curves),
             {int(r["seed"]): str(r["message"]) for r in ordered if r["status"] != FINISHED},
             _tasks_of(done),
             _readings_of(done),
+            measure,
         )
     except CampusError:
         raise
@@ -207,25 +213,33 @@ def arm_of(results: Sequence[Json]) -> ArmResults:
         ) from error
 
 
-def _end_of(done: Sequence[Json]) -> ItemValues:
-    """Losses after the last step; of no seed, no items."""
+def measure_of(result: Json) -> str:
+    """What was measured in a run, by what it wrote: loss, or reward."""
+    return str(result.get("measure", LOSS))
+
+
+def _end_of(done: Sequence[Json], measure: str) -> ItemValues:
+    """Losses or rewards after the last step; of no seed, no items."""
+    by_reward = measure == REWARD
     if not done:
-        return ItemValues(np.zeros((0, 0)), np.zeros(0), np.zeros(0, dtype=np.int64), ())
+        return ItemValues(np.zeros((0, 0)), np.zeros(0), np.zeros(0, dtype=np.int64), (), higher_is_better=by_reward)
     first = done[0]["test"]
     for result in done:
-        for part in ("items", "tokens", "domain", "domains"):
+        for part in ("items", *(() if by_reward else ("tokens",)), "domain", "domains"):
             if result["test"][part] != first[part]:
                 raise DataError(
                     f"the seeds of arm {result['arm']} must be tested on the same items, got other {part} with seed "
                     f"{result['seed']}. Run it again with the same test rows."
                 )
-    counted = np.array(first["tokens"], dtype=np.float64) > 0  # an answer cut to no token says nothing
+    tokens = np.ones(len(first["items"])) if by_reward else np.array(first["tokens"], dtype=np.float64)
+    counted = tokens > 0  # an answer cut to no token says nothing
     return ItemValues(
-        np.array([result["test"]["loss"] for result in done], dtype=np.float64)[:, counted],
-        np.array(first["tokens"], dtype=np.float64)[counted],
+        np.array([result["test"][measure] for result in done], dtype=np.float64)[:, counted],
+        tokens[counted],
         np.array(first["domain"], dtype=np.int64)[counted],
         tuple(first["domains"]),
         tuple(item for item, counts in zip(first["items"], counted, strict=True) if counts),
+        by_reward,
     )
 
 

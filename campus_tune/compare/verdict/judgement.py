@@ -16,7 +16,6 @@ from campus_tune.compare.verdict.sentences import attribution, refused_sentence,
 from campus_tune.words.types import Json
 
 FEWEST_IN_DOMAIN = 10  # items; below, a domain's difference is shown without an interval
-LOSS = "loss"
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Judgement:
     Args:
         arm: its name.
         kind: recipe, control or plus.
-        measure: what was measured: `loss`, or a task and its metric.
+        measure: what was measured: `loss`, `reward`, or a task and its metric.
         verdict: one of the four words; None where refused.
         refused: why there is no word.
         sentence: the verdict for a reader in a hurry.
@@ -78,7 +77,7 @@ class Judgement:
 
 
 def judge_losses(arms: Sequence[ArmResults], base: ArmResults, settings: Settings) -> list[Judgement]:
-    """Judgements of all arms but the baseline on the loss at the end, in the same sequence."""
+    """Judgements of all arms but the baseline on the loss or reward at the end, in the same sequence."""
     found: dict[str, Judgement] = {}
     for kinds in (PRIMARY, ("control",)):
         pairs = [_pair(arm, base, arm.end, base.end, settings) for arm in arms if arm.kind in kinds]
@@ -87,7 +86,7 @@ def judge_losses(arms: Sequence[ArmResults], base: ArmResults, settings: Setting
             others = [one for one in arms if one.kind in ("control", "plus")] if arm.kind == "recipe" else []
             against = _family([_pair(arm, other, arm.end, other.end, settings) for other in others], settings)
             contrasts = {other.name: one for other, one in zip(others, against, strict=True) if one is not None}
-            found[arm.name] = _judgement(pair, difference, LOSS, settings, _domains(pair, settings), contrasts)
+            found[arm.name] = _judgement(pair, difference, arm.measure, settings, _domains(pair, settings), contrasts)
     return [found[arm.name] for arm in arms]
 
 

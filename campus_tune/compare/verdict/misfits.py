@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-from campus_tune.compare.verdict.inputs import ArmResults, ItemValues
+from campus_tune.compare.verdict.inputs import REWARD, ArmResults, ItemValues
 
 FEWEST_ITEMS = 30
 TOKENS_TOLERANCE = 0.01
@@ -20,7 +20,8 @@ def misfits(arm: ArmResults, base: ArmResults, *, tokens_tolerance: float = TOKE
     Args:
         arm: whose runs.
         base: what they are compared with.
-        tokens_tolerance: by which share their trained tokens may differ, ≥ 0.
+        tokens_tolerance: by which share their trained tokens may differ, ≥ 0; of arms that are trained by reward the
+            steps are equal, and the tokens are what the answers were long.
     """
     reasons = [*_about_divergence(arm), *_about_divergence(base), *_about_seeds(arm, base)]
     both = [(seed, arm.seeds.index(seed), i) for i, seed in enumerate(base.seeds) if seed in arm.seeds]
@@ -35,7 +36,7 @@ def misfits(arm: ArmResults, base: ArmResults, *, tokens_tolerance: float = TOKE
         f"{arm.name} and {base.name} differ in `{key}` (seed {', '.join(map(str, seeds))}), which all arms must share"
         for key, seeds in differ.items()
     ]
-    if len(arm.trained) and len(base.trained) and not plus:
+    if len(arm.trained) and len(base.trained) and not plus and arm.measure != REWARD:  # of which steps are equal
         apart = [(abs(arm.trained[i] / max(base.trained[j], 1) - 1), seed, i, j) for seed, i, j in both]
         off, seed, i, j = max(apart, default=(0.0, 0, 0, 0))
         if off > tokens_tolerance:
@@ -78,6 +79,8 @@ def _about_seeds(arm: ArmResults, base: ArmResults) -> Iterator[str]:
         losses = one.end.values
         same = combinations(range(len(one.seeds)), 2) if losses.size else ()
         equal = [(one.seeds[i], one.seeds[j]) for i, j in same if np.array_equal(losses[i], losses[j])]
+        if one.measure == REWARD:  # all prompts may be passed, or none: not a sign of one draw told twice
+            equal = []
         if len(set(one.seeds)) < len(one.seeds):
             yield f"{one.name} has a seed twice ({', '.join(map(str, one.seeds))}), which is no second draw"
         elif equal:

@@ -20,15 +20,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
 from campus_tune.compare.verdict.bootstrap import VarianceParts
 from campus_tune.compare.verdict.difference import Difference
-from campus_tune.compare.verdict.inputs import Curve, ItemValues
-from campus_tune.compare.verdict.sentences import percent, saving
+from campus_tune.compare.verdict.inputs import LOSS, Curve, ItemValues
+from campus_tune.compare.verdict.sentences import percent, rows_of, saving
 from campus_tune.compare.verdict.speed import log_ratios
 from campus_tune.evaluate.paired import LEVEL
 from campus_tune.words.errors import DataError
@@ -106,7 +106,13 @@ def components_of_pilot(pilot: ItemValues) -> Components:
 
 
 def from_pilot(
-    pilot: ItemValues, *, seeds: int, effect: float, items: int | None = None, comparisons: int = 1
+    pilot: ItemValues,
+    *,
+    seeds: int,
+    effect: float,
+    items: int | None = None,
+    comparisons: int = 1,
+    measure: str = LOSS,
 ) -> Power:
     """Plan a comparison from runs of the baseline.
 
@@ -116,10 +122,12 @@ def from_pilot(
         effect: smallest effect worth finding, a share of the baseline's mean, > 0.
         items: planned test items; None as many as the pilot's.
         comparisons: how many recipes are judged together.
+        measure: loss or reward.
     """
     learned = f"{len(pilot.values)} runs of the baseline"
     n_items = pilot.n_items if items is None else items
-    return _plan(components_of_pilot(pilot), pilot.mean(), seeds, n_items, effect, comparisons, learned)
+    found = _plan(components_of_pilot(pilot), pilot.mean(), seeds, n_items, effect, comparisons, learned)
+    return replace(found, sentence=found.sentence.replace(rows_of(LOSS), rows_of(measure)))
 
 
 def from_difference(

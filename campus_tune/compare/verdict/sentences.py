@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 
 from campus_tune.compare.verdict.difference import HELPED, HURT, UNDERPOWERED, Difference
+from campus_tune.compare.verdict.inputs import REWARD
 from campus_tune.evaluate.paired import LEVEL
 
 RECIPE = "recipe"  # the campus block as it stands
@@ -96,7 +97,7 @@ def verdict_sentence(found: Difference, word: str, *, measure: str, smallest: fl
     Args:
         found: with an interval, unless all its cells are equal.
         word: one of the four.
-        measure: what was measured, such as `loss`.
+        measure: what was measured, such as `loss` or `reward`.
         smallest: the smallest effect worth finding, a share.
     """
     assert found.value is not None
@@ -104,7 +105,7 @@ def verdict_sentence(found: Difference, word: str, *, measure: str, smallest: fl
     if found.value:
         ended = f"{_size(found, found.value)} {'lower' if found.value < 0 else 'higher'} in {measure} than"
     head = f"{word[0].upper()}{word[1:]}: {called(found.arm)} ended {ended} "
-    between = f"{found.n_seeds} seeds, {found.n_items} test rows"
+    between = f"{found.n_seeds} seeds, {found.n_items} {rows_of(measure)}"
     if found.low is not None:
         low, high = found.share(found.low), found.share(found.high)
         span = f"{percent(low, signed=True)} to {percent(high, signed=True)}"
@@ -112,6 +113,15 @@ def verdict_sentence(found: Difference, word: str, *, measure: str, smallest: fl
             span = f"{found.low:+.3g} to {found.high:+.3g}".replace("-", "−")
         between = f"{interval(found)} {span}, {between}"
     return f"{head}{called(found.against)} ({between}){_ending(found, word, smallest)}"
+
+
+def rows_of(measure: str) -> str:
+    """What to call the items of a test.
+
+    >>> rows_of("reward"), rows_of("loss")
+    ('test prompts', 'test rows')
+    """
+    return "test prompts" if measure == REWARD else "test rows"
 
 
 def interval(found: Difference) -> str:

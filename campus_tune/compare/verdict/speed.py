@@ -36,14 +36,14 @@ from campus_tune.compare.verdict.difference import (
     of_seeds,
     seed_spread,
 )
-from campus_tune.compare.verdict.inputs import PRIMARY, ArmResults, Curve
+from campus_tune.compare.verdict.inputs import LOSS, PRIMARY, REWARD, ArmResults, Curve
 from campus_tune.compare.verdict.judgement import FEWEST_IN_DOMAIN
 from campus_tune.compare.verdict.misfits import misfits
 from campus_tune.compare.verdict.sentences import called, interval, percent, saving
 from campus_tune.words.types import FloatArray, Json
 
 FASTER = 0.10  # the smallest saving worth finding, as a share of the tokens
-NO_WAY = "with some seeds the loss ended no lower than it began, so there is no loss to measure the way to"
+NO_WAY = "with some seeds the {0} ended no {1} than it began, so there is no {0} to measure the way to"
 ONE_SEED = "one seed cannot tell a recipe from luck"
 _LEAST, _MOST = math.log(0.01), math.log(11)  # −99 % and +1000 %: beyond, only that it is more
 
@@ -158,19 +158,28 @@ def judge_speed(arm: ArmResults, base: ArmResults, *, faster: float = FASTER, co
     """
     seeds = [seed for seed in base.seeds if seed in arm.seeds]
     if not (len(arm.curves) and len(base.curves)):
-        return refused_speed(arm.name, "the loss was not measured on the way")
+        return refused_speed(arm.name, f"the {arm.measure} was not measured on the way")
     pairs = [(arm.curves[arm.seeds.index(seed)], base.curves[base.seeds.index(seed)]) for seed in seeds]
     reached = _reached(seeds, pairs)
     ratios = [log_ratios(*pair) for pair in pairs]
     found = np.array([one for one in ratios if one is not None])
-    why = NO_WAY if len(found) < len(seeds) else ONE_SEED if len(seeds) < 2 else None
+    why = no_way(arm.measure) if len(found) < len(seeds) else ONE_SEED if len(seeds) < 2 else None
     domains = judge_domains(arm, base, seeds, pairs)
     if why:
         return replace(refused_speed(arm.name, why), reached=reached, domains=domains)
     charged, plain, seconds = (_of_ratios(arm, base, of_seed, comparisons) for of_seed in found.T)
     assert charged is not None
     speed = Speed(arm.name, None, None, "", charged, plain, seconds, reached, domains)
-    return told(speed, base.name, faster)
+    return told(speed, base.name, faster, arm.measure)
+
+
+def no_way(measure: str) -> str:
+    """That there is no way to measure.
+
+    Args:
+        measure: loss or reward.
+    """
+    return NO_WAY.format(measure, "higher" if measure == REWARD else "lower")
 
 
 def _reached(seeds: Sequence[int], pairs: Sequence[tuple[Curve, Curve]]) -> dict[int, float | None]:
@@ -212,7 +221,7 @@ def judge_domains(
         of_domain = [(mine.of(name), theirs.of(name)) for mine, theirs in pairs]
         ratios = [log_ratios(*pair) for pair in of_domain]
         known = np.array([one[0] for one in ratios if one is not None])
-        why = NO_WAY if len(known) < len(seeds) else ONE_SEED if len(seeds) < 2 else None
+        why = no_way(arm.measure) if len(known) < len(seeds) else ONE_SEED if len(seeds) < 2 else None
         if sizes.get(name, 0) < FEWEST_IN_DOMAIN:
             why = f"it has fewer than {FEWEST_IN_DOMAIN} test rows"
         charged = None if why else _of_ratios(arm, base, known, len(names))
@@ -228,7 +237,7 @@ def _holm(family: Sequence[Difference]) -> list[Difference]:
     return corrected(family, spreads)
 
 
-def told(speed: Speed, against: str, faster: float) -> Speed:
+def told(speed: Speed, against: str, faster: float, measure: str = LOSS) -> Speed:
     """The same with the word and the sentence that its p-value asks for."""
     found = speed.charged
     if found is None or found.p_adjusted is None or found.relative is None or found.detectable is None:
@@ -244,10 +253,10 @@ def told(speed: Speed, against: str, faster: float) -> Speed:
         )
         span = f"{interval(found)} {low} to {high}, "
     sentence = (
-        f"{word[0].upper()}{word[1:]}, in speed: to a loss that both reached, {called(speed.arm)} took "
+        f"{word[0].upper()}{word[1:]}, in speed: to a {measure} that both reached, {called(speed.arm)} took "
         f"{amount(found.value or 0.0)} tokens {'than' if found.value else 'as'} {other}, the curriculum's cost "
         f"charged ({span}{found.n_seeds} seeds); {len(there)} of {len(speed.reached or {})} seeds came as far "
-        f"as the final loss of {other}.{_ending(found, word, faster)}"
+        f"as the final {measure} of {other}.{_ending(found, word, faster)}"
     )
     return replace(speed, verdict=word, sentence=sentence)
 
@@ -306,7 +315,7 @@ def judge_speeds(
         known = {one.arm: one.charged for one in speeds if one.charged is not None}
         raised = dict(zip(known, _holm(list(known.values())), strict=True))
         found += [
-            told(replace(one, charged=raised[one.arm]), base.name, faster) if one.arm in raised else one
+            told(replace(one, charged=raised[one.arm]), base.name, faster, base.measure) if one.arm in raised else one
             for one in speeds
         ]
     return found

@@ -23,7 +23,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from campus_tune.compare.verdict.bootstrap import RESAMPLES
-from campus_tune.compare.verdict.inputs import PRIMARY, ArmResults
+from campus_tune.compare.verdict.equal_tokens import AtEqualTokens, compare_at_equal_tokens
+from campus_tune.compare.verdict.inputs import LOSS, PRIMARY, ArmResults
 from campus_tune.compare.verdict.judgement import (
     FEWEST_IN_DOMAIN,
     Judgement,
@@ -51,7 +52,7 @@ class Verdict:
 
     Args:
         baseline: name of the arm that all are compared with.
-        baseline_mean: its loss at the end, nats per token; None if none of its seeds finished.
+        baseline_mean: its loss at the end, nats per token, or its reward; None if none of its seeds finished.
         seeds: those the baseline finished.
         n_items: test items.
         domains: how many of them each domain has.
@@ -65,6 +66,8 @@ class Verdict:
         planned: what was said before training could be found, from the baseline's runs alone.
         readings: generalisation gap and sharpness, where they were measured: what → arm → against the baseline.
         proxy: how far a proxy ranks the training rows as the trained model does; None where none is named.
+        measure: loss, or reward where the arms are trained by reward.
+        equal: of those, each where it had generated as many tokens as the baseline.
     """
 
     baseline: str
@@ -82,14 +85,20 @@ class Verdict:
     planned: tuple[Json, ...] = ()
     readings: Mapping[str, Mapping[str, LastLook]] = field(default_factory=dict)
     proxy: Json | None = None
+    measure: str = LOSS
+    equal: Mapping[str, AtEqualTokens] = field(default_factory=dict)
 
     def to_mapping(self) -> Json:
         """The content of `verdict.json`: no NaN, no infinity."""
+        equal = {name: one.to_mapping() for name, one in self.equal.items()}
+        of_reward = {} if self.measure == LOSS else {"measure": self.measure, "equal": equal}
+        kept = {name: value for name, value in vars(self).items() if name not in ("measure", "equal")}
         return {
             "format": FORMAT,
             "level": LEVEL,
             "power": POWER,
-            **{name: value for name, value in vars(self).items() if name != "proxy" or value is not None},
+            **{name: value for name, value in kept.items() if name != "proxy" or value is not None},
+            **of_reward,
             "seeds": list(self.seeds),
             "domains": dict(self.domains),
             "judgements": {name: one.to_mapping() for name, one in self.judgements.items()},
@@ -126,6 +135,7 @@ class Verdict:
             "diverged": tuple(given["diverged"]),
             "notes": tuple(given["notes"]),
             "planned": tuple(given.get("planned", ())),
+            "equal": {name: AtEqualTokens.from_mapping(one) for name, one in given.get("equal", {}).items()},
             "readings": {
                 what: {name: LastLook.from_mapping(one) for name, one in of.items()}
                 for what, of in given.get("readings", {}).items()
@@ -201,4 +211,6 @@ def judge(
         tuple({"arm": arm.name, "seed": s, "message": why} for arm in arms for s, why in sorted(arm.diverged.items())),
         tuple(notes),
         readings=compare_readings(rest, base),
+        measure=base.measure,
+        equal=compare_at_equal_tokens(rest, base),
     )

@@ -3,7 +3,7 @@
 >>> groups = {"n": 64, "without_gradient": 0.1875, "shuffled": 0.52, "untried": 0}
 >>> record = {"step": 40, "stage": 3, "groups": groups, "pass_rate": 0.42, "reward": 0.42, "generated_tokens": 12400}
 >>> groups_line(record, 120)
-'step 40/120 · after stage 3 · 42% passed · 19% of 64 groups without a gradient (drawn alike about 52%) · 12,400 tokens'
+'step 40/120 · after stage 3 · 42% passed · 19% of 64 groups without a gradient (shuffled about 52%) · 12,400 tokens'
 >>> prompt_warnings(record, said=())
 {}
 """
@@ -43,7 +43,7 @@ def flat_words(groups: Json) -> str:
         groups: of the ledger's line of a stage's end, or of the run's.
     """
     shuffled = groups.get("shuffled")
-    beside = "" if shuffled is None else f" (drawn alike about {shuffled:.0%})"
+    beside = "" if shuffled is None else f" (shuffled about {shuffled:.0%})"
     return f"{groups['without_gradient']:.0%} of {groups['n']:,} groups without a gradient{beside}"
 
 

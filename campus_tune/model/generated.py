@@ -1,0 +1,83 @@
+"""What trl's GRPOTrainer and RLOOTrainer hold of the generation that they train: private names, all of them here.
+
+Both count micro steps in `_step`, and generate anew where that count is a multiple of `steps_per_generation ×
+num_iterations`; in between they train pieces of `_buffered_inputs`. Neither name is in a checkpoint of trl's, which
+goes on with other prompts than it stopped with.
+
+Tested with trl 1.16; `tests/model/test_generated.py` finds a break.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+NUMBERS = "advantages"  # the column of the log that holds numbers; those of the rewards do, too
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A generation in progress, as one rank has it. Taking it copies no tensor and waits for no device.
+
+    Args:
+        micro_step: micro steps that are done, by trl's count.
+        inputs: pieces of the generation, one for each micro step of one iteration; None before the first.
+        log: of completions, column by column: texts as they are, numbers as floats.
+        rewards: of the same log, by the name of the reward function.
+        extra: of the same log, columns that reward functions have filled.
+    """
+
+    micro_step: int
+    inputs: list[Mapping[str, Any]] | None
+    log: Mapping[str, list[Any]] = field(default_factory=dict)
+    rewards: Mapping[str, list[float]] = field(default_factory=dict)
+    extra: Mapping[str, list[Any]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(trainer: Trainer) -> Generated:
+        """What a trainer holds now."""
+        held: Any = trainer
+        columns = {name: list(values) for name, values in held._logs.items() if isinstance(values, deque)}
+        groups = ({name: list(values) for name, values in _group(held, key).items()} for key in ("rewards", "extra"))
+        return Generated(held._step, held._buffered_inputs, columns, *groups)
+
+    def put(self, trainer: Trainer) -> None:
+        """Let a trainer go on from here."""
+        held: Any = trainer
+        held._step, held._buffered_inputs = self.micro_step, self.inputs
+        _fill(held._logs, self.log)
+        for key, columns in (("rewards", self.rewards), ("extra", self.extra)):
+            _fill(_group(held, key), columns)
+
+
+def _group(held: Any, key: str) -> Any:
+    """Columns of the log that are made when they are first asked for; an older trl has no `extra`."""
+    return held._logs.get(key, {})
+
+
+def _fill(columns: Any, values: Mapping[str, Iterable[Any]]) -> None:
+    """Columns keep their length; one that is not named is emptied."""
+    for name in {*columns, *values}:
+        if name in values or isinstance(columns[name], deque):
+            columns[name].clear()
+            columns[name].extend(values.get(name, ()))
+
+
+def reference_of(trainer: Trainer) -> torch.nn.Module | None:
+    """The reference model, where it is not as it was loaded: `sync_ref_model` moves it while training."""
+    model: torch.nn.Module | None = getattr(trainer, "ref_model", None)
+    return model if getattr(trainer.args, "sync_ref_model", False) else None
+
+
+def samples_elsewhere(trainer: Trainer) -> str | None:
+    """Who draws the answers, where it is not this process with its own random state; None where it is."""
+    if not getattr(trainer.args, "use_vllm", False):
+        return None
+    return f"vLLM ({getattr(trainer.args, 'vllm_mode', 'server')})"

@@ -1,0 +1,55 @@
+"""The answers of a run that is driven by reward, read back from the files of its stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from campus_tune.run.prompts.stage_groups import FOLDER, Groups, file_of_stage, read_groups
+from campus_tune.words.errors import DataError, ResumeError
+
+
+def lines_of_answers(home: Path, stages: Sequence[int]) -> dict[str, NDArray[Any]]:
+    """A line for each answer, as columns; {} of a run without any.
+
+    Args:
+        home: a run's `curriculum/`.
+        stages: numbers of those that are over.
+
+    Raises:
+        DataError: a stage's file is missing or damaged.
+    """
+    parts = [_answers(stage, read_stage(home / FOLDER / file_of_stage(stage))) for stage in stages]
+    return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else {})}
+
+
+def read_stage(path: Path) -> Groups:
+    """The groups of a stage.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    try:
+        return read_groups(path)
+    except ResumeError as error:
+        raise DataError(
+            f"`{path}` must be the rewards that the run left of a stage, got {error.__cause__}. Put it back from a "
+            "copy."
+        ) from error
+
+
+def _answers(stage: int, groups: Groups) -> dict[str, NDArray[Any]]:
+    n, each = groups.rewards.shape
+    of_group = {"generation": groups.generation, "row": groups.rows}
+    known = {"expected": groups.expected, "without_gradient": groups.flat}
+    return {
+        "stage": np.full(n * each, stage),
+        **{name: values.repeat(each) for name, values in of_group.items()},
+        "answer": np.tile(np.arange(each), n),
+        "reward": groups.rewards.reshape(-1),
+        **{name: values.repeat(each) for name, values in known.items()},
+    }
