@@ -50,11 +50,18 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "grpo-mu2": {"kind": "grpo", "gradient_accumulation_steps": 2, "num_iterations": 2, "logging_steps": 5},
     "rloo-mu2": {"kind": "rloo", "gradient_accumulation_steps": 2, "num_iterations": 2},
     "grpo-spg1": {"kind": "grpo", "gradient_accumulation_steps": 2, "steps_per_generation": 1},
-    "rloo-quarter-lora": {"kind": "rloo", "steps_per_generation": 4, "lora": True},
+    "rloo-quarter-lora": {"kind": "rloo", "gradient_accumulation_steps": 1, "steps_per_generation": 4, "lora": True},
     "grpo-inside": {"kind": "grpo", **HALF, "saves_itself": True, "log_completions": True},
-    "rloo-inside": {"kind": "rloo", "steps_per_generation": 2, "saves_itself": True},
+    "rloo-inside": {"kind": "rloo", "gradient_accumulation_steps": 1, "steps_per_generation": 2, "saves_itself": True},
     "grpo-two": {"kind": "grpo", "world": 2, **HALF, "per_device_train_batch_size": 4},
-    "rloo-two": {"kind": "rloo", "world": 2, "num_iterations": 2, "per_device_train_batch_size": 4, "lora": True},
+    "rloo-two": {
+        "kind": "rloo",
+        "world": 2,
+        "num_iterations": 2,
+        "gradient_accumulation_steps": 1,
+        "per_device_train_batch_size": 4,
+        "lora": True,
+    },
 }
 HEAD = ("setting", "processes", "lives", "kills", "in a save", "re-done", "equal")
 

@@ -6,6 +6,8 @@ What is left stands beside what was expected of it, and both together are a beta
 
     a = worth · rate + passes        b = worth · (1 − rate) + (tries − passes)
 
+Where nobody predicted it, the rate is that of all prompts, and its worth follows from how much they differ (`prior`).
+
 A group whose rewards are all the same gives no gradient. The chance that it *tells apart* is `1 − p^G − (1 − p)^G`
 where a trainer divides rewards by the group's spread, so that any spread counts as much as another; where it does not,
 what a group tells goes with the rewards' variance, `p(1 − p)`. Rewards of more than two values have no such formula:
@@ -36,8 +38,10 @@ from numpy.typing import NDArray
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray
 
 UNKNOWING = 2.0  # tries that a prior is worth which says nothing: beta(1, 1)
+FEWEST = 10  # prompts that were tried, below which nothing is said of how much they differ
 FADING = ("tries", "passes", "total", "squares", "groups", "spreads", "last_tries", "last_total")
 COUNTS = ("visits", "last")
+_LEAST_WORTH, _MOST_WORTH = 0.05, 50.0
 _SURE = 1e-3  # how near to 0 and 1 an expected rate may be
 _SAME = 1e-6  # rewards that differ by less, as a part of the larger one, are the same
 
@@ -88,7 +92,10 @@ class PassRates:
         self.failing = self.passing = math.nan  # the one reward on either side of `at`, while it is one
         self.least, self.most = math.inf, -math.inf  # rewards so far
         self.two_valued = True
-        self.rate, self.worth = np.full(n_rows, 0.5), UNKNOWING
+        self.rate: FloatArray | None = None  # expected pass rate of each prompt, and how many tries that is worth
+        self.worth = UNKNOWING
+        self.spread: FloatArray | None = None  # expected chance of a spread, and how many groups that is worth
+        self.spread_worth = UNKNOWING
 
     # -- what is told of them -----------------------------------------------------------------------------------
 
@@ -128,13 +135,25 @@ class PassRates:
         """What to expect of each prompt before its own answers are counted.
 
         Args:
-            rate: expected pass rate, in [0, 1], shape (N,); None for ½.
+            rate: expected pass rate, in [0, 1], shape (N,); None for what `prior` makes of all prompts.
             worth: how many tries that is worth, above 0.
         """
         assert worth > 0, f"an expected rate must be worth something, got {worth}"
         assert rate is None or rate.shape == (self.n_rows,), "a rate for each prompt"
-        self.rate = np.full(self.n_rows, 0.5) if rate is None else np.clip(rate, _SURE, 1 - _SURE)
+        self.rate = None if rate is None else np.clip(rate, _SURE, 1 - _SURE)
         self.worth = float(worth)
+
+    def expect_spread(self, chance: FloatArray | None, worth: float = UNKNOWING) -> None:
+        """What to expect where rewards are of more than two values: the chance that a group has a spread.
+
+        Args:
+            chance: in [0, 1], shape (N,); None for that of the prompt's pool.
+            worth: how many groups that is worth, above 0.
+        """
+        assert worth > 0, f"an expected chance must be worth something, got {worth}"
+        assert chance is None or chance.shape == (self.n_rows,), "a chance for each prompt"
+        self.spread = None if chance is None else np.clip(chance, _SURE, 1 - _SURE)
+        self.spread_worth = float(worth)
 
     def passed(self, rewards: FloatArray) -> BoolArray:
         """Which weighted rewards are a pass, of the same shape."""
@@ -166,23 +185,49 @@ class PassRates:
         """Mean weighted reward, faded, shape (N,); NaN where a prompt was never tried."""
         return _ratio(self.total, self.tries)
 
+    def prior(self) -> tuple[FloatArray, float]:
+        """(Expected pass rate of each prompt, shape (N,), how many tries that is worth).
+
+        What was expected; else what the tried prompts are on average, with as much worth as their differences leave:
+        `1/ρ − 1`, ρ the intraclass correlation of passes (analysis of variance of unequal groups). Prompts that all
+        pass or all fail make it worth little: the next one is one of these, and none of the middle. Of fewer than ten
+        tried prompts nothing is known: beta(1, 1).
+        """
+        if self.rate is not None:
+            return self.rate, self.worth
+        some = self.tries > 0.5  # what faded to less tells nothing of a prompt
+        n, k, m = self.tries[some], self.passes[some], int(np.count_nonzero(some))
+        if m < FEWEST or n.sum() <= m:
+            return np.full(self.n_rows, 0.5), UNKNOWING
+        total, mean, own = n.sum(), k.sum() / n.sum(), k / n
+        between = float((n * (own - mean) ** 2).sum() / (m - 1))
+        within = float((n * own * (1 - own)).sum() / (total - m))
+        usual = float(total - (n**2).sum() / total) / (m - 1)  # tries of a prompt
+        rate = np.full(self.n_rows, np.clip((k.sum() + 1) / (total + 2), _SURE, 1 - _SURE))
+        if between + within <= 0:
+            return rate, UNKNOWING
+        alike = (between - within) / max(1e-12, between + (usual - 1) * within)
+        return rate, float(np.clip(1 / max(alike, 1e-6) - 1, _LEAST_WORTH, _MOST_WORTH))
+
     def posterior(self) -> tuple[FloatArray, FloatArray]:
         """(a, b) of the beta posterior of each prompt's pass rate, above 0, shape (N,)."""
-        a = self.worth * self.rate + self.passes
-        return a, self.worth * (1 - self.rate) + np.maximum(0.0, self.tries - self.passes)
+        rate, worth = self.prior()
+        return worth * rate + self.passes, worth * (1 - rate) + np.maximum(0.0, self.tries - self.passes)
 
     def spread_posterior(self) -> tuple[FloatArray, FloatArray]:
         """(a, b) of the beta posterior of the chance that a prompt's next group has a spread, counted, shape (N,).
 
-        The prior is the share of groups with a spread in the prompt's pool, worth two groups; the pool's is shrunk to
-        that of all prompts, likewise.
+        Its prior is what was expected (`expect_spread`); else the share of groups with a spread in the prompt's pool,
+        worth two groups, itself shrunk to that of all prompts, likewise.
         """
+        rest = np.maximum(0.0, self.groups - self.spreads)
+        if self.spread is not None:
+            return self.spread_worth * self.spread + self.spreads, self.spread_worth * (1 - self.spread) + rest
         n = int(self.pools.max(initial=0)) + 1
         every = (self.spreads.sum() + 1) / (self.groups.sum() + 2)
         spreads, groups = (np.bincount(self.pools, of, n) for of in (self.spreads, self.groups))
         prior = ((spreads + UNKNOWING * every) / (groups + UNKNOWING))[self.pools]
         prior = np.clip(prior, _SURE, 1 - _SURE)
-        rest = np.maximum(0.0, self.groups - self.spreads)
         return UNKNOWING * prior + self.spreads, UNKNOWING * (1 - prior) + rest
 
     def level_posterior(self, *, without_last: bool = False, only_last: bool = False) -> tuple[FloatArray, FloatArray]:
@@ -203,11 +248,12 @@ class PassRates:
             good = n * float(self.two_valued and math.isfinite(self.passing))
         else:
             good = np.clip((total - least * n) / (most - least), 0.0, n)
-        rate = self.rate
+        rate, worth = self.prior()
         if not self.two_valued:  # what is expected is a pass rate, and says nothing of parts of a reward
             mean = (self.total.sum() - self.least * self.tries.sum()) / max(1e-12, self.tries.sum())
             rate = np.full(self.n_rows, np.clip(mean / max(1e-12, self.most - self.least), _SURE, 1 - _SURE))
-        return self.worth * rate + good, self.worth * (1 - rate) + (n - good)
+            worth = UNKNOWING
+        return worth * rate + good, worth * (1 - rate) + (n - good)
 
     def tells_apart(self, rate: FloatArray) -> FloatArray:
         """What a group of answers would tell at a pass rate, in the shape of `rate`; rewards are of two values.
@@ -255,8 +301,10 @@ class PassRates:
     def state(self) -> dict[str, NDArray[Any]]:
         """All that was noted and expected, as arrays by name: the counts go on from them to the last bit."""
         marks = [self.now, self.failing, self.passing, self.least, self.most, float(self.two_valued), self.worth]
+        marks.append(self.spread_worth)
+        rate, spread = (np.zeros(0) if one is None else one.copy() for one in (self.rate, self.spread))
         arrays = {name: vars(self)[name].copy() for name in (*FADING, *COUNTS)}
-        return {**arrays, "rate": self.rate.copy(), "marks": np.array(marks, dtype=np.float64)}
+        return {**arrays, "rate": rate, "spread": spread, "marks": np.array(marks, dtype=np.float64)}
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Continue from `state()`.
@@ -264,8 +312,8 @@ class PassRates:
         Raises:
             ValueError: it is of other prompts, or not all there.
         """
-        missing = sorted({*FADING, *COUNTS, "rate", "marks"} - state.keys())
-        if missing or any(len(state[name]) != self.n_rows for name in (*FADING, *COUNTS, "rate")):
+        missing = sorted({*FADING, *COUNTS, "rate", "spread", "marks"} - state.keys())
+        if missing or any(len(state[name]) != self.n_rows for name in (*FADING, *COUNTS)):
             raise ValueError(
                 f"pass rates must be of {self.n_rows} prompts, got "
                 + (f"none of {', '.join(missing)}" if missing else f"those of {len(state['tries'])}")
@@ -273,8 +321,9 @@ class PassRates:
         for name in FADING:
             vars(self)[name] = np.array(state[name], dtype=np.float64)
         self.visits, self.last = (np.array(state[name], dtype=np.int64) for name in COUNTS)
-        self.rate = np.array(state["rate"], dtype=np.float64)
-        now, self.failing, self.passing, self.least, self.most, two, self.worth = state["marks"].tolist()
+        rate, spread = (np.array(state[name], dtype=np.float64) for name in ("rate", "spread"))
+        self.rate, self.spread = rate if len(rate) else None, spread if len(spread) else None
+        now, self.failing, self.passing, self.least, self.most, two, self.worth, self.spread_worth = state["marks"]
         self.now, self.two_valued = int(now), bool(two)
 
 

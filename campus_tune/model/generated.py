@@ -2,7 +2,7 @@
 
 Both count micro steps in `_step`, and generate anew where that count is a multiple of `steps_per_generation ×
 num_iterations`; in between they train pieces of `_buffered_inputs`. Neither name is in a checkpoint of trl's, which
-goes on with other prompts than it stopped with; and neither is set back when `train()` is called a second time.
+goes on with other prompts than it stopped with.
 
 Tested with trl 1.16; `tests/model/test_generated.py` finds a break.
 """
@@ -55,11 +55,6 @@ class Generated:
         _fill(held._logs, self.log)
         for key, columns in (("rewards", self.rewards), ("extra", self.extra)):
             _fill(_group(held, key), columns)
-
-
-def begin_anew(trainer: Trainer) -> None:
-    """The next micro step begins a generation, and nothing was generated before."""
-    Generated(0, None).put(trainer)
 
 
 def _group(held: Any, key: str) -> Any:

@@ -178,7 +178,7 @@ HALVES = [{"until": 0.5}, {"until": 1}]
         ),
         (
             {"thin": {"how": "top", "by": "seen_los"}},
-            "`thin: by` must be one of seen_loss, surprise, excess, length, w",
+            "`thin: by` must be one of seen_loss, surprise, excess, middle, ea",
         ),
         ({"thin": {"how": "top", "by": "seen_los"}}, "got 'seen_los'. Did you mean 'seen_loss'? Name one of them."),
         (

@@ -49,8 +49,8 @@ TERMS: Mapping[str, str] = {
 }
 _TOLD = (  # files of the method that a term is the subject of: `Excess: what a value has above …`
     "agreement", "book", "calibration", "cells", "clock", "competence", "dirt", "excess", "firing", "levels", "orders",
-    "pass_rates", "passes", "phases", "pools", "review", "rewards", "reweight", "selectors.race", "shares", "steering", "suspicion",
-    "thin", "value", "weights",
+    "pass_rates", "passes", "phases", "pools", "review", "rewards", "reweight", "selectors.race", "shares", "steering",
+    "suspicion", "thin", "value", "weights",
 )  # fmt: skip
 
 _ASIDE = re.compile(r" (numpy only|Pure functions|Data alone|The formulas|One rule is)\b.*")  # of how it is written

@@ -184,6 +184,11 @@ class StageGroups:
         """Those of the stage so far; None before its first."""
         return self._groups[0].joined(*self._groups[1:]) if self._groups else None
 
+    @property
+    def generated_tokens(self) -> int:
+        """Of all answers so far, those of the stage included."""
+        return int(self._sums[4]) + sum(int(groups.tokens.sum()) for groups in self._groups)
+
     def record(self, shuffled: float | None) -> Json:
         """What the ledger says of them at the stage's end; {} where there are none.
 
@@ -212,7 +217,7 @@ class StageGroups:
             "pass_rate": own["pass_rate"],
             "by_domain": self._by_domain(groups),
             "by_band": self._by_band(groups),
-            "generated_tokens": int(self._sums[4]) + int(groups.tokens.sum()),
+            "generated_tokens": self.generated_tokens,
         }
 
     def _by_domain(self, groups: Groups) -> Json:
