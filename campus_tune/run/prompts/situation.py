@@ -57,6 +57,7 @@ from campus_tune.scores.prompt_scoring import PromptScoring
 from campus_tune.scores.run_scores import Scores
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.files import atomic_write
+from campus_tune.words.hashing import text_keys
 from campus_tune.words.types import FloatArray
 
 if TYPE_CHECKING:
@@ -338,7 +339,7 @@ def plan(now: PromptOutline, saver: Saver, heard: Callable[[Heard], None]) -> Pr
     for label, values in scores.by_label.items():
         quantiles = np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).tolist()
         now.journal.take(Scored(label, quantiles, scores.notes[label]))
-    now.journal.take(Warned([*scores.warnings, *repeated_prompts(now.scoring.rows.content)]))
+    now.journal.take(Warned([*scores.warnings, *repeated_prompts(text_keys(now.scoring.texts.response_text))]))
     curriculum = now.make_curriculum(scores, policy)
     for label, notes in scores.notes.items():
         curriculum.bar(label, barred=notes.get("tells_apart") is False)
