@@ -35,6 +35,12 @@ def is_driven_by_reward(trainer: Trainer) -> bool:
     return not experimental and any(of_trl(kind) for kind in line)
 
 
+def micro_step(trainer: Trainer) -> int:
+    """Micro batches that the trainer has trained, as it counts them: while one is trained, its number."""
+    counts: Any = trainer
+    return int(counts._step)
+
+
 def stand_at(trainer: Trainer, micro_step: int, answers: Sequence[Any] | None = None) -> None:
     """Let the trainer count from here; without kept answers its next micro batch begins a generation.
 
@@ -46,6 +52,13 @@ def stand_at(trainer: Trainer, micro_step: int, answers: Sequence[Any] | None = 
     counts: Any = trainer
     counts._step = micro_step
     counts._buffered_inputs = None if answers is None else list(answers)
+
+
+def answers_of(trainer: Trainer) -> Sequence[Any] | None:
+    """The answers of the last generation, a part for each micro batch; None before the first."""
+    holds: Any = trainer
+    kept: Sequence[Any] | None = holds._buffered_inputs
+    return kept
 
 
 def sizes_of(trainer: Trainer) -> dict[str, int]:
@@ -62,12 +75,6 @@ def sizes_of(trainer: Trainer) -> dict[str, int]:
         "iterations": reward.num_iterations,
         "accumulation": args.gradient_accumulation_steps,
     }
-
-
-def longest_answer(trainer: Trainer) -> int:
-    """Tokens of an answer at most."""
-    reward: Any = trainer
-    return int(reward.max_completion_length)
 
 
 def divides_by_spread(trainer: Trainer) -> bool:
