@@ -13,7 +13,7 @@ ruff format --check .
 mypy
 workers=()
 if python -c 'import xdist' 2>/dev/null; then
-    workers=(-n 2 --dist loadfile --no-loadscope-reorder) # the sequence is that of tests/conftest.py
+    workers=(-n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=1) # the sequence is that of tests/conftest.py
 fi
 if [ -n "${CI:-}" ]; then # which draws alike each time: the property tests look further, with a seed of their own
     seed=$(python -c 'import secrets; print(secrets.randbits(32))')

@@ -16,7 +16,7 @@ from campus_tune.recipe.trainer_settings import refused
 from campus_tune.recipe.trl_yaml import parse_trl, read_arguments, read_block
 from campus_tune.run.make_reward_trainer import make_reward_trainer
 from campus_tune.run.make_trainer import refuse_other_model
-from campus_tune.run.reward_functions import load_rewards
+from campus_tune.model.reward_functions import load_rewards
 from campus_tune.words.errors import RecipeError
 
 if TYPE_CHECKING:

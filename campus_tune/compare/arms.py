@@ -25,6 +25,7 @@ from campus_tune.compare.draw_controls import CONTROLS, asked_of_orders, control
 from campus_tune.compare.recorded import OF_RUN, REPLAYED, awaits_run, untold_shares
 from campus_tune.metrics.base import parse_metric
 from campus_tune.recipe.config import CampusConfig
+from campus_tune.recipe.reward_rules import for_rewards
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import Json
 
@@ -79,13 +80,18 @@ class Arm:
         return CampusConfig.from_mapping({**campus, "metrics": metrics})
 
 
-def default_arms(block: Json) -> tuple[str, ...]:
+def default_arms(block: Json, *, by_reward: bool = False) -> tuple[str, ...]:
     """The arms of a comparison that asks for none: the recipe, its baseline, and the controls of what it uses.
+
+    Args:
+        block: the campus block of the recipe.
+        by_reward: it is trained by reward, where nothing acts on losses.
 
     Raises:
         RecipeError: the block is wrong, with all its problems.
     """
     config = CampusConfig.from_mapping(block)
+    config = for_rewards(config) if by_reward else config
     parts = of_recipe(config)
     if not parts:
         return DEFAULT
@@ -160,7 +166,7 @@ def kind_of(name: str) -> Kind:
 def _base(name: str, block: Json) -> Json:
     """The block that a name stands for."""
     if name in (RANDOM, PLUS):
-        kept: Json = {key: block[key] for key in ("stages", "batching", "level") if key in block}
+        kept: Json = {key: block[key] for key in ("stages", "batching", "level", "passes") if key in block}
         return {**kept, "metrics": [], "selector": "shuffle"}
     if name in CONTROLS:
         return controlled(name, block)

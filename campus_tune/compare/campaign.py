@@ -17,13 +17,14 @@ from campus_tune.compare.recorded import OF_RUN
 from campus_tune.compare.result_file import DIVERGED, read_run_result
 from campus_tune.compare.task import Task
 from campus_tune.compare.trainings import Makes, Trainings
-from campus_tune.compare.verdict import ArmResults, arm_of
+from campus_tune.compare.verdict import ArmResults, arm_of, measure_of
 from campus_tune.words.progress import on_the_way
 from campus_tune.words.types import Json
 from campus_tune.words.wording import duration
 
 if TYPE_CHECKING:
     from campus_tune.data.held_out import HeldOut
+    from campus_tune.data.held_out_prompts import HeldOutPrompts
 
 
 class Campaign:
@@ -52,7 +53,7 @@ class Campaign:
         self.trainings = Trainings(plan, check)
         self._began = time.perf_counter()
 
-    def begin(self, test: HeldOut) -> None:
+    def begin(self, test: HeldOut | HeldOutPrompts) -> None:
         """Write down what is compared, and find what is there already.
 
         Raises:
@@ -108,7 +109,8 @@ class Campaign:
             if outcome["status"] == DIVERGED:
                 ended = f"diverged: {outcome['message']}"
             else:
-                ended = f"loss {outcome['curve']['loss'][0]:.4f} → {outcome['curve']['loss'][-1]:.4f}"
+                measure = measure_of(outcome)
+                ended = f"{measure} {outcome['curve'][measure][0]:.4f} → {outcome['curve'][measure][-1]:.4f}"
             took = duration(sum(outcome["seconds"][what] for what in ("training", "curriculum", "curve")))
             audit = outcome["audit"] or {"passed": 0, "checked": 0}
             self.say(

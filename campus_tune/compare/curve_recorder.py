@@ -10,6 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
@@ -86,6 +87,13 @@ class CurveRecorder(TrainerCallback, ABC):
         """(Rows in the sequence in which they were trained, the step of each), shapes (V,)."""
         rows = np.concatenate(self.visits) if self.visits else np.zeros(0, dtype=np.int64)
         return rows, np.repeat(np.arange(len(self.visits)), [len(of) for of in self.visits])
+
+    def leave(self, folder: Path) -> None:
+        """Write what else was measured of a run that has finished.
+
+        Args:
+            folder: of the run.
+        """
 
     @contextmanager
     def stopped_clock(self) -> Iterator[None]:

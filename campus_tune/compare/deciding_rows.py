@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from campus_tune.compare.plan import Plan
 from campus_tune.data.held_out import HeldOut, read_held_out, refuse_rows
+from campus_tune.data.held_out_prompts import HeldOutPrompts, read_held_out_prompts
 from campus_tune.recipe.blocks import ProbeSettings
-from campus_tune.run.make_trainer import load_rows
+from campus_tune.run.make_trainer import load_rows, training_rows
 from campus_tune.words.errors import DataError
 from campus_tune.words.files import read_table
 from campus_tune.words.types import Json
@@ -37,6 +38,24 @@ def read_test(plan: Plan, *, what: str = "compare: test") -> HeldOut:
     refuse_rows(plain, places, train, where="the training set", say=print)
     for path in dict.fromkeys(path for arm in plan.arms for path in _probe_files(arm.campus)):
         refuse_rows(plain, places, read_table(path), where=f"the steering probes `{path}`", say=print)
+    return rows
+
+
+def read_test_prompts(plan: Plan) -> HeldOutPrompts:
+    """The test prompts of a comparison of runs that are trained by reward.
+
+    Raises:
+        DataError: too few prompts, rows without one, or prompts that are trained.
+    """
+    settings = plan.settings
+    rows = read_held_out_prompts(settings.test, domain_column=settings.domain_column)
+    if len(rows) < FEWEST:
+        raise DataError(
+            f"`compare: test` must have at least {FEWEST} prompts, got {len(rows)}: their reward says nothing. Add "
+            "held-out prompts."
+        )
+    (script, _, _, mixture), _ = plan.parsed(settings.seeds[0], plan.out)
+    rows.refuse_trained([dict(row) for row in training_rows(script, mixture)], say=print)
     return rows
 
 

@@ -22,6 +22,9 @@ COMPARISON: dict[str, Any] = {
     "training?": ({}, None),
     "command?": str,
     "made_with?": ({}, None),
+    "measure?": str,
+    "trainer?": str,
+    "samples?": int,
 }
 RESULT: dict[str, Any] = {
     "format": int,
@@ -39,7 +42,13 @@ RESULT: dict[str, Any] = {
     "seconds?": NUMBERS,
     "cost?": NUMBERS,
     "curve?": (
-        {"tokens": [MAYBE], "seconds?": [MAYBE], "loss": [MAYBE], "domains?": ({str: [MAYBE]}, None)},
+        {
+            "tokens": [MAYBE],
+            "seconds?": [MAYBE],
+            "loss?": [MAYBE],
+            "reward?": [MAYBE],
+            "domains?": ({str: [MAYBE]}, None),
+        },
         None,
     ),
     "choices?": ([{"step": int, "steps": int, "chosen": str, "rows?": int, "shares?": {str: float}}], None),
@@ -50,7 +59,20 @@ RESULT: dict[str, Any] = {
     "audit?": ({"checked": int, "passed": int}, None),
     "weights_audit?": [int, int],
     "evaluation?": ({str: {str: {str: MAYBE}}}, None),
-    "test?": ({"domains": [str], "items": [object], "domain": [int], "tokens": [float], "loss": [MAYBE]}, None),
+    "test?": (
+        {
+            "domains": [str],
+            "items": [object],
+            "domain": [int],
+            "tokens?": [float],
+            "loss?": [MAYBE],
+            "reward?": [MAYBE],
+            "by_function?": {str: MAYBE},
+        },
+        None,
+    ),
+    "measure?": str,
+    "groups?": ({"n": int, "without_gradient?": MAYBE, "shuffled?": MAYBE}, None),
 }
 LEG: dict[str, Any] = {
     "format": int,
@@ -138,6 +160,8 @@ VERDICT: dict[str, Any] = {
     "notes?": ([str], None),
     "readings?": ({str: {str: READING}}, None),
     "proxy?": (PROXY, None),
+    "measure?": str,
+    "equal?": {str: {"difference": DIFFERENCE[0], "share": float, "sentence?": str}},
 }
 EFFECT = {"verdict": WORDS, **DIFFERENCE[0]}
 MATRIX = ({"cells": {str: {str: EFFECT}}, "overall": {str: EFFECT}, "refused?": {str: str}}, None)

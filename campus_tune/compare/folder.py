@@ -13,6 +13,7 @@ from campus_tune.compare.kinds import refuse_other_kind
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.result_file import read_stored, run_folder
 from campus_tune.compare.task import Task
+from campus_tune.compare.verdict import REWARD
 from campus_tune.run.ledger import plain
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.files import atomic_write
@@ -23,14 +24,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from campus_tune.data.held_out import HeldOut
+    from campus_tune.data.held_out_prompts import HeldOutPrompts
 
 FORMAT = 1
 EARLIER = "earlier"  # arms that the folder has runs of, and that are not asked for now
-FIXED = ("test", "points", "evaluate", "sharpness", "training", "flags")
+FIXED = ("test", "points", "evaluate", "sharpness", "training", "flags", "measure", "trainer", "samples")
 SHOWN = 60  # characters of a setting in a message
 
 
-def write_about(plan: Plan, test: HeldOut, command: str) -> None:
+def write_about(plan: Plan, test: HeldOut | HeldOutPrompts, command: str) -> None:
     """Write down what is compared; arms and seeds may be added to those of a folder.
 
     Raises:
@@ -58,6 +60,7 @@ def write_about(plan: Plan, test: HeldOut, command: str) -> None:
         "training": {k: v for k, v in plan.training.items() if k not in ("output_dir", "seed")},
         "flags": list(plan.flags),
         "command": command,
+        **({"measure": REWARD, "trainer": plan.trainer, "samples": settings.samples} if plan.by_reward else {}),
     }
     if path.exists():
         there = read_stored(path, FORMAT, "say what is compared", "delete it: finished runs are kept", COMPARISON)

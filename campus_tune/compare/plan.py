@@ -8,7 +8,7 @@ from typing import Any
 
 from campus_tune.compare.arms import Arm
 from campus_tune.compare.settings import CompareSettings
-from campus_tune.recipe.trl_yaml import parse_trl
+from campus_tune.recipe.trl_yaml import BY_REWARD, SFT, parse_trl
 from campus_tune.words.types import Json
 
 # Every run is one pass from its start to its end, watched by the recorder and by nobody else.
@@ -36,6 +36,7 @@ class Plan:
         out: the comparison's folder.
         device: what CUDA calls the accelerator; None takes what is there.
         threads: of the processor for one run; None leaves the library's choice.
+        trainer: sft, grpo or rloo.
     """
 
     training: Json
@@ -46,6 +47,12 @@ class Plan:
     out: Path
     device: str | None = None
     threads: int | None = None
+    trainer: str = SFT
+
+    @property
+    def by_reward(self) -> bool:
+        """Its runs are trained by reward."""
+        return self.trainer in BY_REWARD
 
     @property
     def baseline(self) -> Arm:
@@ -61,4 +68,5 @@ class Plan:
         own = {**QUIET, "seed": str(seed), "output_dir": str(folder), "resume_from_checkpoint": "false"}
         own |= {} if max_steps is None else {"max_steps": str(max_steps)}
         flags = [word for name, value in own.items() for word in (f"--{name}", value)]
-        return parse_trl({k: v for k, v in self.training.items() if k not in own}, [*self.flags, *flags])
+        settings = {k: v for k, v in self.training.items() if k not in own}
+        return parse_trl(settings, [*self.flags, *flags], trainer=self.trainer)

@@ -15,6 +15,7 @@ from threading import RLock
 from tqdm.auto import tqdm
 
 from campus_tune.compare.plan import Plan
+from campus_tune.compare.reward_training import make_bench
 from campus_tune.compare.task import Task
 from campus_tune.compare.training import Bench
 from campus_tune.words.errors import RecipeError
@@ -106,7 +107,7 @@ def begin(plan: Plan) -> None:
     tqdm.set_lock(RLock())  # its own is shared by processes, and left behind by one that is ended
     import_module("campus_tune.compare.recorder")  # log handlers keep the stderr of now, not a run's log file
     threading.Thread(target=end_with_parent, daemon=True).start()
-    _benches.append(Bench(plan))
+    _benches.append(make_bench(plan))
 
 
 def end_with_parent() -> None:

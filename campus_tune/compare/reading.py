@@ -15,7 +15,9 @@ from campus_tune.compare.arms import PLUS, Arm, default_arms, make_arms
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.result_file import RUNS
 from campus_tune.compare.settings import BLOCK, CompareSettings
-from campus_tune.recipe.trl_yaml import OF_COMMANDS, is_launched, read_arguments
+from campus_tune.model.reward_functions import load_rewards
+from campus_tune.recipe.reward_rules import for_rewards
+from campus_tune.recipe.trl_yaml import OF_COMMANDS, REWARDS, SFT, is_launched, read_arguments, trainer_asked
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.strict_yaml import read_value
 from campus_tune.words.types import Json
@@ -33,12 +35,14 @@ class WrittenPlan:
         block: the recipe's campus block.
         blocks: name of a command's block → what it says, settings given as `--<block>.<setting>` in it; whatever the
             YAML has there where that is no mapping.
+        trainer: sft, or grpo or rloo where rewards are named.
     """
 
     training: Json
     flags: tuple[str, ...]
     block: Json
     blocks: Mapping[str, Any]
+    trainer: str = SFT
 
     def compared(self, given: Json) -> Any:
         """The `compare:` block with the settings that are flags of a command.
@@ -103,7 +107,14 @@ def read_written(
     found = {name: training.pop(name, None) or {} for name in blocks}
     training = {key: value for key, value in training.items() if key not in OF_COMMANDS}
     said = {name: {**what, **own[name]} if isinstance(what, Mapping) else what for name, what in found.items()}
-    return WrittenPlan(training, tuple(flags), campus, said)
+    flagged = {name: True for name in REWARDS if f"--{name}" in flags}
+    trainer = trainer_asked({**training, **flagged, BLOCK: said.get(BLOCK)})
+    if trainer != SFT and command != "compare":
+        raise RecipeError(
+            f"`campus-tune {command}` must be given a recipe that is trained on answers, got one that is trained by "
+            f"reward (`reward_funcs`). Compare such recipes: campus-tune compare --config {config}"
+        )
+    return WrittenPlan(training, tuple(flags), campus, said, trainer)
 
 
 def make_plan(written: WrittenPlan, arms: Sequence[Arm], settings: CompareSettings, out: Path | None) -> Plan:
@@ -119,8 +130,9 @@ def make_plan(written: WrittenPlan, arms: Sequence[Arm], settings: CompareSettin
         RecipeError: all that is wrong with TRL's settings; no model; a seed of the data, where seeds are compared.
     """
     out = out or Path(str(written.training.get("output_dir") or OUT))
-    plan = Plan(written.training, written.flags, settings, tuple(arms), written.block, out)
+    plan = Plan(written.training, written.flags, settings, tuple(arms), written.block, out, trainer=written.trainer)
     parsed, problems = plan.parsed(settings.seeds[0], out / RUNS)
+    problems += _problems_of_trainer(plan, parsed[0])
     if not parsed[2].model_name_or_path:
         problems.append("`model_name_or_path` must be a model folder or a hub id, got nothing. Add it to the YAML.")
     if parsed[1].data_seed is not None:
@@ -128,6 +140,37 @@ def make_plan(written: WrittenPlan, arms: Sequence[Arm], settings: CompareSettin
     if problems:
         raise RecipeError(problems)
     return plan
+
+
+def _problems_of_trainer(plan: Plan, script: Any) -> list[str]:
+    """What only one of the two ways to train has, asked of the other; rewards that cannot be had."""
+    settings = plan.settings
+    if not plan.by_reward:
+        asked = [name for name in ("trainer", "samples") if getattr(settings, name)]
+        return [
+            f"`{BLOCK}: {name}` must go with `reward_funcs`, got a recipe that is trained on answers. Remove it."
+            for name in asked
+        ]
+    problems = [
+        f"`{BLOCK}: {name}` must be left out of a recipe that is trained by reward, got {value}: {why}. Remove it."
+        for name, value, why in (
+            ("sharpness", settings.sharpness, "it is measured on answers that the test rows have"),
+            ("proxy", settings.proxy, "it ranks rows by their loss"),
+            ("evaluate", settings.evaluate and "official tasks", "the test prompts decide; try campus-tune eval"),
+        )
+        if value
+    ]
+    try:
+        load_rewards(script)
+    except RecipeError as error:
+        problems += error.problems
+    for arm in plan.arms:
+        try:
+            if not arm.awaits:  # it is said of the recipe, whose run it awaits
+                for_rewards(arm.config(0))
+        except RecipeError as error:
+            problems += [f"arm {arm.name!r}: {problem}" for problem in error.problems]
+    return problems
 
 
 def plan_comparison(
@@ -148,7 +191,8 @@ def plan_comparison(
     written = read_written(config, words)
     compared = written.compared(given)
     settings = CompareSettings.from_mapping(compared)
+    by_reward = written.trainer != SFT
     if isinstance(compared, Mapping) and compared.get("arms") is None:
-        settings = replace(settings, arms={name: {} for name in default_arms(written.block)})
+        settings = replace(settings, arms={name: {} for name in default_arms(written.block, by_reward=by_reward)})
     wanted = {**settings.arms, **({PLUS: {}} if random_plus else {})}
     return make_plan(written, make_arms(written.block, wanted), settings, out)

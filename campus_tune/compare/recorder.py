@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from transformers import Trainer, TrainerControl, TrainerState
@@ -92,6 +93,15 @@ class Recorder(CurveRecorder):
             "tokens": self.losses.tokens.tolist(),
             "loss": self.losses.nll_sum.tolist(),
         }
+
+    def leave(self, folder: Path) -> None:
+        """Write the losses of trained rows.
+
+        Args:
+            folder: of the run.
+        """
+        if self.training_rows is not None:
+            self.training_rows.write(folder)
 
     def _note_step(self, step: int) -> None:
         del step

@@ -16,7 +16,7 @@ from campus_tune.compare.curve_recorder import CurveRecorder
 from campus_tune.data.held_out_prompts import HeldOutPrompts
 from campus_tune.model.compat_answers import AnswerRewards, PromptAnswers
 from campus_tune.run.prompts.prompt_run import PromptRun
-from campus_tune.words.types import BoolArray, Json
+from campus_tune.words.types import BoolArray, FloatArray, Json
 
 
 class RewardRecorder(CurveRecorder):
@@ -53,22 +53,16 @@ class RewardRecorder(CurveRecorder):
             "items": [f"{d} {n}" for d, n in zip(self.rows.domains, self.rows.numbers, strict=True)],
             "domain": self._codes.tolist(),
             "reward": self.found.rewards.tolist(),
-            "by_function": {name: np.nanmean(values) for name, values in self.found.by_function.items()},
+            "by_function": {name: _mean(values) for name, values in self.found.by_function.items()},
             "generated": self.found.tokens,
         }
 
     def _note_step(self, step: int) -> None:
-        """The prompts of all generations that this step trains answers of."""
-        now = self.run.situation
-        rounds = now.rounds
-        first, last = (
-            micro // rounds.micro_per_generation
-            for micro in (step * rounds.accumulation, (step + 1) * rounds.accumulation - 1)
-        )
-        self.visits.append(np.concatenate([now.loader.planned(one) for one in range(first, last + 1)]))
+        del step
+        self.visits.append(self.run.step_prompts())
 
     def _measure(self, step: int) -> None:
-        self.tokens = self.run.situation.groups.generated_tokens
+        self.tokens = self.run.generated_tokens
         if self._curve["tokens"][-1:] == [self.tokens]:
             for values in (*self._curve.values(), *self._domains.values()):
                 values.pop()
@@ -81,3 +75,9 @@ class RewardRecorder(CurveRecorder):
     def _mean_of(self, some: BoolArray) -> float:
         assert self.found is not None  # just measured
         return float(self.found.rewards[some].mean())
+
+
+def _mean(values: FloatArray) -> float | None:
+    """Of those that are known."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from campus_tune.compare.arms import DEFAULT
 from campus_tune.recipe.blocks import DOMAIN, EvaluateSettings
@@ -175,7 +175,7 @@ class CompareSettings(CheckedSettings):
     """How arms are compared.
 
     Args:
-        test: files of held-out rows that decide; never those of the probes.
+        test: files of held-out rows that decide, by reward of held-out prompts; never those of the probes.
         domain_column: their column with the domain; None makes each file a domain.
         arms: name → settings of the campus block that differ from the recipe's. `recipe`, `random`,
             `random_same_pacing`, `reversed`, `random_plus` and the controls of the recipe's `weights`, `domains`,
@@ -184,12 +184,15 @@ class CompareSettings(CheckedSettings):
             `round_robin`, `replayed_choices`, `no_review`, `uniform_review`, `random_drop`, `drop_best`, `notes_only`);
             others are recipes of their own.
         seeds: of the runs; each arm is trained with each.
-        effect: the smallest effect worth finding, as a share of the random arm's final loss.
+        effect: the smallest effect worth finding, as a share of the random arm's final loss, or of its reward.
         speedup: the smallest saving of tokens worth finding, as a share.
         points: of each curve, besides the first.
-        tokens_tolerance: how far arms may differ in trained tokens, as a share.
+        tokens_tolerance: how far arms may differ in trained tokens, as a share; by reward, arms take equal steps.
         evaluate: official tasks on each trained model: `{suite, tasks, data, limit, allow_code_execution}`.
         sharpness: measure how sharp the minimum is that each run ended in.
+        trainer: of a recipe with `reward_funcs`: grpo or rloo; null takes the one whose fields the YAML has, else grpo.
+        samples: answers to each test prompt of such a recipe, drawn with one seed as in training; 0 takes the likeliest
+            answer, token by token.
         proxy: a folder of `campus-tune proxy`, or of a finished run: does it rank the training rows as the trained
             model does? At most 2 000 of them are measured in the first two runs of plain shuffling.
         jobs: runs at once, on CPU cores.
@@ -213,6 +216,8 @@ class CompareSettings(CheckedSettings):
     tokens_tolerance: Annotated[float, Range(0, 1)] = 0.01
     evaluate: Annotated[EvaluateSettings | None, _Once()] = None
     sharpness: Annotated[bool, Wording(write="Write true.")] = False
+    trainer: Literal["grpo", "rloo"] | None = None
+    samples: Annotated[int, Range(0, 1024)] = 0
     proxy: Annotated[str | None, Place("a folder of campus-tune proxy, or of a finished run", "proxy: ./proxy")] = None
     jobs: Annotated[int, Range(1, 256)] = 1
     devices: Annotated[tuple[int, ...] | None, _DEVICES] = None

@@ -38,12 +38,11 @@ from campus_tune.words.types import Json
 from campus_tune.words.versions import versions
 
 if TYPE_CHECKING:
-    from trl import SFTTrainer
-
-    from campus_tune.compare.recorder import Recorder
+    from campus_tune.compare.curve_recorder import CurveRecorder
     from campus_tune.data.held_out import HeldOut
+    from campus_tune.data.held_out_prompts import HeldOutPrompts
+    from campus_tune.run.driven import DrivenRun
     from campus_tune.run.official_tasks import Evaluator
-    from campus_tune.run.run import CampusRun
 
 SHARP_ROWS, OF_DOMAIN = 64, 32  # test rows that sharpness is measured on: of one domain, and of each of several
 MADE_WITH = ("torch", "transformers", "trl", "peft", "accelerate")
@@ -91,11 +90,8 @@ class Bench:
         return outcome
 
     def _train(self, config: CampusConfig, arm: Arm, task: Task, folder: Path) -> Json:
-        from campus_tune.compare.recorder import Recorder
-        from campus_tune.compare.training_row_losses import asked_of_run
         from campus_tune.model import compat
         from campus_tune.model.fingerprint import weights_at_start
-        from campus_tune.run.callback import CampusCallback
 
         parsed = self._parsed(task, folder, task.max_steps)
         if task.as_long is not None:
@@ -105,14 +101,7 @@ class Bench:
             kept = every if task.only is None else every[task.only.places(dataset)]
             parsed = self._parsed(task, folder, task.as_long.steps(every, kept, short=short))
         config = config if config.scores else replace(config, scores=str(self.plan.out / "scores"))
-        callback = CampusCallback(config)
-        asked = asked_of_run(self.plan, arm, task)
-        points, gap = self.plan.settings.points, task.only is None
-        recorder = Recorder(self.read_test(), points, self.tick, training_rows=asked, with_gap=gap)
-        trainer = make_shared_trainer(*parsed, callbacks=[callback, recorder], shared=self._prepared, only=task.only)
-        run = callback.run
-        assert run is not None  # it was made with the trainer
-        recorder.follow(trainer, run)
+        trainer, run, recorder = self._equipped(parsed, config, arm, task)
         outcome: Json = {"arm": arm.name, "kind": arm.kind, "seed": task.seed, "status": FINISHED, "message": None}
         outcome |= task.asked()
         outcome["campus"] = config.to_mapping()
@@ -126,10 +115,27 @@ class Bench:
         outcome |= self._facts(trainer, run, recorder, seconds, start)
         if outcome["status"] == FINISHED:
             outcome |= self._last_looks(trainer, folder)
-            if asked is not None:
-                asked.write(folder)
+            recorder.leave(folder)
         compat.let_go(trainer)
         return outcome
+
+    def _equipped(
+        self, parsed: tuple[Any, ...], config: CampusConfig, arm: Arm, task: Task
+    ) -> tuple[Any, DrivenRun, CurveRecorder]:
+        """(The trainer of a run, its curriculum, what records it)."""
+        from campus_tune.compare.recorder import Recorder
+        from campus_tune.compare.training_row_losses import asked_of_run
+        from campus_tune.run.callback import CampusCallback
+        from campus_tune.run.run import CampusRun
+
+        callback = CampusCallback(config)
+        asked = asked_of_run(self.plan, arm, task)
+        points, gap = self.plan.settings.points, task.only is None
+        recorder = Recorder(self.read_test(), points, self.tick, training_rows=asked, with_gap=gap)
+        trainer = make_shared_trainer(*parsed, callbacks=[callback, recorder], shared=self._prepared, only=task.only)
+        assert isinstance(callback.run, CampusRun)  # it was made with the trainer
+        recorder.follow(trainer, callback.run)
+        return trainer, callback.run, recorder
 
     def _parsed(self, task: Task, folder: Path, max_steps: int | None) -> tuple[Any, ...]:
         parsed, problems = self.plan.parsed(task.seed, folder, max_steps)
@@ -150,7 +156,25 @@ class Bench:
             self._test = read_test(self.plan, what=what)
         return self._test
 
-    def _facts(self, trainer: SFTTrainer, run: CampusRun, recorder: Recorder, seconds: float, start: str) -> Json:
+    def test_digest(self) -> str:
+        """Which rows decide."""
+        return self.deciding_rows().digest()
+
+    def deciding_rows(self) -> HeldOut | HeldOutPrompts:
+        """What runs are measured on.
+
+        Raises:
+            DataError: they cannot decide.
+        """
+        return self.read_test()
+
+    def _data_of(self, trainer: Any, run: Any) -> Json:
+        """What must be the same for all arms with this seed of the rows that are trained."""
+        del trainer
+        loaded = run.situation.loaded
+        return {"data": loaded.rows.fingerprint(), "global_batch": loaded.global_batch}
+
+    def _facts(self, trainer: Any, run: Any, recorder: CurveRecorder, seconds: float, start: str) -> Json:
         """What every run says, whether it finished or diverged."""
         ledger = run.folder / LEDGER
         events = read_ledger(ledger) if ledger.exists() else []
@@ -159,8 +183,7 @@ class Bench:
         plugins = {name: made for one in self.plan.arms for name, made in plugins_used(one.config(0)).items()}
         shared = {k: v for k, v in trainer.args.to_dict().items() if k not in NOT_SHARED}
         rates = recorder.rates()
-        visits = np.concatenate(recorder.visits) if recorder.visits else np.zeros(0, dtype=np.int64)
-        steps = np.repeat(np.arange(len(recorder.visits)), [len(rows) for rows in recorder.visits])
+        visits, steps = recorder.all_visits()
         np.savez_compressed(run.folder.parent / VISITS, rows=visits, steps=steps, rates=rates)
         curriculum = sum(run.situation.budget.seconds[purpose] for purpose in run.situation.budget.spent)
         found = run.situation.budget.found_share() * run.situation.budget.seconds["training"]
@@ -168,11 +191,10 @@ class Bench:
         curve["seconds"] = [spent + found for spent in curve["seconds"]]  # as if this run had been the only one
         return {
             "shared": {  # what must be the same for all arms with this seed
-                "data": run.situation.loaded.rows.fingerprint(),
-                "test": self.read_test().digest(),
+                **self._data_of(trainer, run),
+                "test": self.test_digest(),
                 "training": blake2(as_json(shared), 16),
                 "steps": run.situation.total_steps,
-                "global_batch": run.situation.loaded.global_batch,
                 "weights_before": start,
                 "learning_rates": blake2(as_json([round(rate, 12) for rate in recorder.learning_rates]), 16),
                 "made_with": {**versions(MADE_WITH), **plugins},
@@ -201,7 +223,7 @@ class Bench:
             "evaluation": None,
         }
 
-    def _last_looks(self, trainer: SFTTrainer, folder: Path) -> Json:
+    def _last_looks(self, trainer: Any, folder: Path) -> Json:
         """Calibration on the probes; sharpness and official tasks where they are asked for."""
         from campus_tune.evaluate.answer_loss import Told
         from campus_tune.model import compat

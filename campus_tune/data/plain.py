@@ -68,11 +68,11 @@ def split_row(row: Mapping[str, Any], shape: Shape = DEFAULT) -> tuple[str, str]
     """
     row = as_messages(row)
     if "prompt" in row and "completion" in row:
-        prompt, answer = _text(row["prompt"]), _text(row["completion"])
+        prompt, answer = as_text(row["prompt"]), as_text(row["completion"])
         return ("", f"{prompt}\n{answer}") if shape.completion_only_loss is False else (prompt, answer)
     if "messages" in row:
         if not shape.assistant_only_loss:
-            return "", _text(row["messages"])
+            return "", as_text(row["messages"])
         turns = checked_turns("messages", row["messages"])
         roles = sorted({str(turn.get("role")) for turn in turns})
         if ANSWERS not in roles:
@@ -81,12 +81,12 @@ def split_row(row: Mapping[str, Any], shape: Shape = DEFAULT) -> tuple[str, str]
                 "Rename the role of the answers, or drop assistant_only_loss."
             )
         prompts, answers = (
-            "\n".join(_text(turn.get("content")) for turn in turns if is_answer(turn) is answer)
+            "\n".join(as_text(turn.get("content")) for turn in turns if is_answer(turn) is answer)
             for answer in (False, True)
         )
         return prompts, answers
     if shape.dataset_text_field in row:
-        return "", _text(row[shape.dataset_text_field])
+        return "", as_text(row[shape.dataset_text_field])
     advice = "Rename or convert them, or name the column of texts in dataset_text_field."
     raise DataError(must_have(list(row), shape) + advice)
 
@@ -149,12 +149,12 @@ def token_counter(model: str | None, *, trust_remote_code: bool = False) -> tupl
     return count, f"tokens of {Path(model).name}"
 
 
-def _text(value: object) -> str:
+def as_text(value: object) -> str:
     """A text, the turns of a conversation, or the parts of one turn, as one text."""
     if value is None:
         return ""
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping):
-        return _text(value.get("content", value.get("text")))
-    return "\n".join(_text(part) for part in value) if isinstance(value, list | tuple) else str(value)
+        return as_text(value.get("content", value.get("text")))
+    return "\n".join(as_text(part) for part in value) if isinstance(value, list | tuple) else str(value)

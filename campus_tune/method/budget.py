@@ -32,11 +32,15 @@ from typing import Literal, TypeAlias, get_args
 
 from campus_tune.words.types import Json
 
-Purpose: TypeAlias = Literal["scoring", "rescoring", "scorer", "selection", "probes", "thinning", "map", "value"]
+Purpose: TypeAlias = Literal[
+    "scoring", "rescoring", "scorer", "selection", "probes", "thinning", "map", "value", "prediction"
+]
 THINNING: Purpose = "thinning"  # candidates of a stage: of what the others leave, and only in a run that thins by them
 MAP: Purpose = "map"  # of the rows, when a run is over: of what is left then
 VALUE: Purpose = "value"  # gradients of the probes: beside the budget, from an account of its own
-PURPOSES: tuple[Purpose, ...] = tuple(name for name in get_args(Purpose) if name not in (THINNING, MAP, VALUE))
+PREDICTION: Purpose = "prediction"  # of pass rates, from what costs no forward: of the clock alone, and only of prompts
+OWN: tuple[Purpose, ...] = (THINNING, MAP, VALUE, PREDICTION)  # of the runs that have them
+PURPOSES: tuple[Purpose, ...] = tuple(name for name in get_args(Purpose) if name not in OWN)
 
 # How the budget is shared among what a run measures: scores before training, scores of rows that still wait, sampling
 # and training of the scorer, offers of a decision, probes. What a run does not do leaves its part to the others.
@@ -325,7 +329,7 @@ class Budget:
 
     def load(self, state: Json) -> None:
         """Continue from `state()`."""
-        own = [name for name in (THINNING, VALUE) if name in self.purposes or name in state["spent"]]
+        own = [name for name in (THINNING, VALUE, PREDICTION) if name in self.purposes or name in state["spent"]]
         new = {name: 0 for name in own if name not in state["spent"]}
         names = [*PURPOSES, *own]
         self.spent = {name: (state["spent"] | new)[name] for name in names}  # in our sequence: sums are floats

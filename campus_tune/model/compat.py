@@ -434,9 +434,17 @@ def subject(trainer: Trainer) -> Subject:
         model=model_of(trainer),
         forward=trainer.model_wrapped if wrapped else model_of(trainer),
         device=trainer.args.device,
-        place=trainer._prepare_inputs,
+        place=_placing(trainer),
         sharded=trainer.is_fsdp_enabled or any(hasattr(p, "ds_id") for p in model_of(trainer).parameters()),  # ZeRO 3
     )
+
+
+def _placing(trainer: Trainer) -> Callable[[Any], Any]:
+    """What puts a batch on the trainer's device: one that is driven by reward generates where others only do that."""
+    from transformers import Trainer as AnyTrainer
+
+    answers = hasattr(trainer, "_generate_and_score_completions")
+    return functools.partial(AnyTrainer._prepare_inputs, trainer) if answers else trainer._prepare_inputs
 
 
 def learns_prompts(model: torch.nn.Module) -> bool:

@@ -8,13 +8,13 @@ the same sequence. Both are called while evaluating too, with the model in its e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from campus_tune.model import compat
+from campus_tune.model.reward_trainers import micro_step
 
 if TYPE_CHECKING:
-    import torch
     from transformers import Trainer
 
 GENERATES = "_generate_and_score_completions"
@@ -63,18 +63,6 @@ def micro_batches_of_a_generation(trainer: Trainer) -> int:
     """How many micro batches a generation lasts."""
     counts: Any = trainer
     return int(counts.args.steps_per_generation * counts.num_iterations)
-
-
-def micro_step(trainer: Trainer) -> int:
-    """Micro batches that were trained; while one is, its number."""
-    counts: Any = trainer
-    return int(counts._step)
-
-
-def parts_of_a_generation(trainer: Trainer) -> Sequence[Mapping[str, torch.Tensor]]:
-    """What the last generation was cut into, one micro batch each; nothing before the first."""
-    holds: Any = trainer
-    return holds._buffered_inputs or ()
 
 
 def tokens_of(trainer: Trainer, prompts: Sequence[Any]) -> list[list[int]] | None:

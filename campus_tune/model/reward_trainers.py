@@ -62,7 +62,7 @@ def answers_of(trainer: Trainer) -> Sequence[Any] | None:
 
 
 def sizes_of(trainer: Trainer) -> dict[str, int]:
-    """How the trainer cuts prompts and answers, as `run.prompts.rounds.Rounds` takes it."""
+    """How the trainer cuts prompts and answers, as `method.rounds.Rounds` takes it."""
     reward: Any = trainer
     args = reward.args
     world, group, micro = reward.accelerator.num_processes, reward.num_generations, compat.micro_batch_size(trainer)
@@ -77,21 +77,17 @@ def sizes_of(trainer: Trainer) -> dict[str, int]:
     }
 
 
-def longest_answer(trainer: Trainer) -> int:
-    """Tokens of an answer at most."""
-    reward: Any = trainer
-    return int(reward.max_completion_length)
-
-
 def divides_by_spread(trainer: Trainer) -> bool:
     """Whether what a group's rewards are worth is divided by how far they are apart."""
     return str(getattr(trainer, "scale_rewards", "none")) in ("group", "True")
 
 
 def names_of_rewards(trainer: Trainer) -> tuple[str, ...]:
-    """The reward functions, as the trainer names them."""
+    """The reward functions, as the trainer names them; those that are called alike are numbered."""
     reward: Any = trainer
-    return tuple(reward.reward_func_names)
+    own = [str(name) for name in reward.reward_func_names]
+    again = [own[:place].count(name) for place, name in enumerate(own)]
+    return tuple(f"{name} ({n + 1})" if n else name for name, n in zip(own, again, strict=True))
 
 
 def owns_its_data(trainer: Trainer) -> bool:

@@ -24,6 +24,7 @@ from campus_tune.recipe.batching import foreseen
 from campus_tune.recipe.config import CampusConfig, load_recipe
 from campus_tune.recipe.packing import SETTING
 from campus_tune.recipe.trainer_settings import refused
+from campus_tune.recipe.trl_yaml import SFT, environment_problems, parse_trl, trainer_asked
 from campus_tune.scores.questions import Questions
 from campus_tune.words.errors import CampusError, RecipeError
 from campus_tune.words.findings import SEVERITIES, Finding, Severity, as_findings
@@ -111,12 +112,19 @@ def check(recipe: str | Path | Mapping[str, Any]) -> list[Finding]:
         settings = dict(recipe) if isinstance(recipe, Mapping) else read_yaml(recipe)
     except RecipeError as error:
         return as_findings(error)
-    findings = _trainer_findings(settings)
+    trainer = trainer_asked(settings)
+    findings = _trainer_findings(settings, trainer)
     try:
         config = load_recipe(settings, named="" if isinstance(recipe, Mapping) else recipe)
     except RecipeError as error:
         return [*as_findings(error), *findings]
-    findings += [*problems_in_method(config), *_part_findings(config), *foreseen(settings, config.batching)]
+    if trainer != SFT:
+        from campus_tune.preview.check_prompts import method_for_rewards
+
+        config, wrong_there = method_for_rewards(config)
+        findings += [*wrong_there, *_part_findings(config)]
+    else:
+        findings += [*problems_in_method(config), *_part_findings(config), *foreseen(settings, config.batching)]
     wrong = [finding for finding in findings if finding.severity == "error"]
     packs = bool(settings.get(SETTING)) and len(wrong) == 1
     if packs or not wrong:
@@ -129,12 +137,16 @@ def check(recipe: str | Path | Mapping[str, Any]) -> list[Finding]:
                 from campus_tune.model.other_tasks import refuse_other_model
 
                 refuse_other_model(str(model), trust_remote_code=bool(settings.get("trust_remote_code")))
-            if (name := rows_named(settings)) is not None:
+            if (name := rows_named(settings)) is None:
+                findings.append(Finding("info", "The recipe names no dataset_name: the data were not looked at."))
+            elif trainer != SFT:
+                from campus_tune.preview.check_prompts import prompt_findings
+
+                findings += prompt_findings(name, settings, config, trainer)
+            else:
                 from campus_tune.preview.check_data import data_findings
 
                 findings += data_findings(name, settings, config)
-            else:
-                findings.append(Finding("info", "The recipe names no dataset_name: the data were not looked at."))
         except CampusError as error:
             findings += as_findings(error)
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
@@ -159,20 +171,23 @@ def _part_findings(config: CampusConfig) -> list[Finding]:
 # -- the trainer's settings ----------------------------------------------------------------------------------------
 
 
-def _trainer_findings(settings: Json) -> list[Finding]:
-    """What `sft` would refuse beside the block, and what would replace, reorder or blur the planned rows."""
+def _trainer_findings(settings: Json, trainer: str) -> list[Finding]:
+    """What its command would refuse beside the block, and what would replace, reorder or blur the planned rows."""
     problems: list[str] = []
     if "campus" in settings:  # else it is the bare block
-        from campus_tune.recipe.trl_yaml import environment_problems, parse_trl
-
         environment = environment_problems(settings.get("env"))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of libraries about their own defaults
             try:
                 asked = {k: v for k, v in (settings | HERE).items() if k not in OURS}
-                problems = [*parse_trl(asked, [], environment)[1], *environment]
+                parsed, wrong = parse_trl(asked, [], environment, trainer=trainer)
+                problems = [*wrong, *environment]
+                if trainer != SFT:
+                    from campus_tune.model.reward_functions import load_rewards
+
+                    load_rewards(parsed[0])
             except RecipeError as error:
-                problems = error.problems
+                problems += error.problems
     found = [Finding("error", problem) for problem in [*problems, *refused(settings)]]
     if settings.get("auto_find_batch_size"):
         what = "auto_find_batch_size may change the batch, and with it the plan, after the curriculum was built."

@@ -18,13 +18,13 @@ from campus_tune.compare.ctrl_c import CtrlC
 from campus_tune.compare.proxy_scores import read_proxy
 from campus_tune.compare.reading import plan_comparison
 from campus_tune.compare.result_file import run_folder
+from campus_tune.compare.reward_training import make_bench
 from campus_tune.compare.run_bar import RunBar
-from campus_tune.compare.training import Bench
 from campus_tune.compare.verdict import Judgement, Verdict, arm_of, lines
 from campus_tune.compare.verdict_file import write_verdict
 from campus_tune.read.inline_page import InlinePage
 from campus_tune.report import write
-from campus_tune.report.compare_facts import read_comparison
+from campus_tune.report.compare_facts import final_value, read_comparison
 from campus_tune.run.ledger import plain
 from campus_tune.run.lock import RunLock
 from campus_tune.words.errors import DataError
@@ -150,11 +150,11 @@ def make_comparison(
     lock.take()
     campaign = Campaign(plan, command, pilot=pilot, check=check)
     bar = RunBar(campaign)
-    bench = Bench(plan, bar.tick)
+    bench = make_bench(plan, bar.tick)
     try:
         if earlier is not None:
             detectable.say(campaign, detectable.from_earlier(earlier, plan))
-        campaign.begin(bench.read_test())
+        campaign.begin(bench.deciding_rows())
         campaign.train(["baseline"], bench)
         plans = detectable.from_baseline(campaign)
         detectable.say(campaign, plans)
@@ -221,21 +221,23 @@ class ComparisonResult:
             if self.verdict is not None and judged.kind != "control":
                 found += [judged.sentence, *([judged.attribution] if judged.attribution else [])]
                 found.append(self.verdict.speed[judged.arm].sentence)
+                found += [self.verdict.equal[judged.arm].sentence] if judged.arm in self.verdict.equal else []
         return found
 
     @cached_property
     def table(self) -> pd.DataFrame:
         """A line for each arm.
 
-        `arm`, `kind`, `seeds` that finished, `loss` at the end (mean over seeds, nats per token) and its `spread` over
-        them, `difference` to the baseline with `low` and `high` of its interval as shares of the baseline's loss, `p`
-        (corrected), `verdict` in a word, `sooner` (tokens saved until the baseline's loss, a share), `cost` of
-        measuring as a share of the training; NaN or None where nothing is known.
+        `arm`, `kind`, `seeds` that finished, `loss` at the end (mean over seeds, nats per token; of arms that are
+        trained by reward `reward`, in all tables) and its `spread` over them, `difference` to the baseline with `low`
+        and `high` of its interval as shares of the baseline's, `p` (corrected), `verdict` in a word, `sooner` (tokens
+        saved until the baseline's loss, a share), `cost` of measuring as a share of the training; NaN or None where
+        nothing is known.
         """
         import pandas as pd  # the command has no use for it
 
         found = pd.DataFrame(list(self._lines()))
-        numbers = ("loss", "spread", "difference", "low", "high", "p", "sooner", "cost")
+        numbers = (self._facts.measure, "spread", "difference", "low", "high", "p", "sooner", "cost")
         return found.astype(dict.fromkeys(numbers, "float64"))
 
     @cached_property
@@ -247,13 +249,14 @@ class ComparisonResult:
         """
         import pandas as pd
 
+        measure = self._facts.measure
         found = [
             {
                 "arm": arm.name,
                 "kind": arm.kind,
                 "seed": run["seed"],
                 "status": run["status"],
-                "loss": sum(run["test"]["loss"]) / sum(run["test"]["tokens"]) if run.get("test") else None,
+                measure: final_value(run) if run.get("test") else None,
                 "tokens": run.get("tokens"),
                 "rows": run.get("rows"),
                 "cost": (run.get("cost") or {}).get("all"),
@@ -263,22 +266,23 @@ class ComparisonResult:
             for arm in self._facts.arms
             for run in arm.runs
         ]
-        return pd.DataFrame(found).astype(dict.fromkeys(("loss", "tokens", "rows", "cost", "seconds"), "float64"))
+        return pd.DataFrame(found).astype(dict.fromkeys((measure, "tokens", "rows", "cost", "seconds"), "float64"))
 
     @cached_property
     def curves(self) -> pd.DataFrame:
         """A line for each point of each run's curve: `arm`, `seed`, `step`, `tokens`, `seconds`, `loss` (test rows)."""
         import pandas as pd
 
+        measure = self._facts.measure
         parts = [
-            pd.DataFrame({name: run["curve"][name] for name in ("step", "tokens", "seconds", "loss")}).assign(
+            pd.DataFrame({name: run["curve"][name] for name in ("step", "tokens", "seconds", measure)}).assign(
                 arm=arm.name, seed=run["seed"]
             )
             for arm in self._facts.arms
             for run in arm.runs
             if run.get("curve")
         ]
-        order = ["arm", "seed", "step", "tokens", "seconds", "loss"]
+        order = ["arm", "seed", "step", "tokens", "seconds", measure]
         return pd.concat(parts, ignore_index=True)[order] if parts else pd.DataFrame(columns=order)
 
     def run(self, arm: str, seed: int) -> OpenedRun:
@@ -357,10 +361,11 @@ class ComparisonResult:
         def percent(share: float | None) -> str:
             return "" if share is None else f"{100 * share:+.1f} %"
 
+        measure = self._facts.measure
         rows = [
             [
                 line["arm"],
-                "" if line["loss"] is None else f"{line['loss']:.4f}",
+                "" if line[measure] is None else f"{line[measure]:.4f}",
                 percent(line["difference"]),
                 f"{percent(line['low'])} to {percent(line['high'])}" if line["low"] is not None else "",
                 "" if line["p"] is None else f"{line['p']:.3f}",
@@ -368,7 +373,7 @@ class ComparisonResult:
             ]
             for line in self._lines()
         ]
-        head = ("arm", "final loss", f"against {self._facts.baseline}", "interval", "p", "verdict")
+        head = ("arm", f"final {measure}", f"against {self._facts.baseline}", "interval", "p", "verdict")
         return "".join(f"<p>{escape(sentence)}</p>" for sentence in self.sentences) + html_table(rows, head)
 
     @property
@@ -387,7 +392,7 @@ class ComparisonResult:
                 "arm": arm.name,
                 "kind": arm.kind,
                 "seeds": len(arm.finished),
-                "loss": float(losses.mean()) if len(losses) else None,
+                self._facts.measure: float(losses.mean()) if len(losses) else None,
                 "spread": float(losses.std(ddof=1)) if len(losses) > 1 else None,
                 "difference": found and found.relative,
                 "low": found and found.share(found.low),

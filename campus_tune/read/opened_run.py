@@ -50,7 +50,7 @@ from campus_tune.run.ledger import FOLDER
 from campus_tune.run.ledger_lines import audit_words, read_events
 from campus_tune.run.prompts.prompt_map import FILE as PROMPT_MAP
 from campus_tune.run.row_map import FILE as MAP
-from campus_tune.run.told import DROPPED
+from campus_tune.run.told import DROPPED, answered_line
 from campus_tune.run.value_table import VALUES
 from campus_tune.scores.run_scores import FOLDER as SCORES
 from campus_tune.words.files import read_table
@@ -142,6 +142,10 @@ class OpenedRun:
             found["cost"] = f"{told['cost']['all']:.1%} of the training compute{of}"
         if told:
             found["audit"] = audit_words(told) or "no step was audited yet"
+        if (answered := answered_line(last)) is not None:
+            found["answers"] = answered
+        if prompts := tables.of(self._events, "prompt_map"):
+            found["prompts"] = prompts[-1]["sentence"].partition(": ")[2]
         if self._mapped:
             found["data map"] = self._mapped.get("sentence") or f"none: {self._mapped.get('why', 'it is not said why')}"
         return found

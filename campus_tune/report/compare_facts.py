@@ -18,6 +18,7 @@ from campus_tune.compare.kinds import COMPARISON
 from campus_tune.compare.rate_mass import add_rates
 from campus_tune.compare.result_file import FILE as RESULT
 from campus_tune.compare.result_file import FINISHED, FORMAT
+from campus_tune.compare.verdict import REWARD, measure_of
 from campus_tune.words.errors import DataError
 from campus_tune.words.json_shapes import misshapen, read_json
 from campus_tune.words.types import FloatArray, Json
@@ -52,25 +53,25 @@ class ArmFacts:
         return [run for run in self.runs if run["status"] != FINISHED]
 
     def final_losses(self) -> FloatArray:
-        """Nats per token on the test rows after the last step, of each finished run."""
-        tests = [run["test"] for run in self.finished if run.get("test")]
-        return np.array([sum(test["loss"]) / sum(test["tokens"]) for test in tests], dtype=np.float64)
+        """Nats per token on the test rows after the last step, or their mean reward, of each finished run."""
+        found = [final_value(run) for run in self.finished if run.get("test")]
+        return np.array(found, dtype=np.float64)
 
     def curves(self, domain: str | None = None) -> tuple[FloatArray, FloatArray] | None:
-        """(tokens of shape (P,), losses of shape (runs, P)) of the finished runs; None without any.
+        """(tokens of shape (P,), losses or rewards of shape (runs, P)) of the finished runs; None without any.
 
         Args:
-            domain: whose loss; None takes that of all rows.
+            domain: whose; None takes that of all rows.
         """
-        curves = [run["curve"] for run in self.finished if run.get("curve") and run["curve"]["loss"]]
+        found = [(run["curve"], run["curve"].get(measure_of(run))) for run in self.finished if run.get("curve")]
         if domain is not None:
-            parts = [(curve, (curve.get("domains") or {}).get(domain)) for curve in curves]
-            curves = [{**curve, "loss": losses} for curve, losses in parts if losses]
-        if not curves:
+            found = [(curve, (curve.get("domains") or {}).get(domain)) for curve, _ in found]
+        known = [(curve["tokens"], values) for curve, values in found if values]
+        if not known:
             return None
-        shortest = min(len(curve["loss"]) for curve in curves)
-        losses = np.array([_floats(curve["loss"][:shortest]) for curve in curves])
-        return np.mean([_floats(curve["tokens"][:shortest]) for curve in curves], axis=0), losses
+        shortest = min(len(values) for _, values in known)
+        losses = np.array([_floats(values[:shortest]) for _, values in known])
+        return np.mean([_floats(tokens[:shortest]) for tokens, _ in known], axis=0), losses
 
     def mean(self, *keys: str) -> float | None:
         """Mean over finished runs of the number that lies below `keys`; None where none has it."""
@@ -101,6 +102,16 @@ class CompareFacts:
     arms: tuple[ArmFacts, ...]
     verdict: Json | None
     damaged: tuple[str, ...] = ()
+
+    @property
+    def measure(self) -> str:
+        """What the test rows say: loss, or reward."""
+        return measure_of(self.settings)
+
+    @property
+    def by_reward(self) -> bool:
+        """Its arms are trained by reward."""
+        return self.measure == REWARD
 
     @property
     def n_planned(self) -> int:
@@ -198,6 +209,17 @@ def _read(path: Path, shape: Json) -> Json:
             "comparison again: it makes what is missing."
         )
     return dict(content)
+
+
+def final_value(run: Json) -> float:
+    """The loss of a run's test rows at its end, nats per token, or their mean reward.
+
+    Args:
+        run: a result that has `test`.
+    """
+    test = run["test"]
+    values = test[measure_of(run)]
+    return float(sum(values) / (sum(test["tokens"]) if "tokens" in test else len(values)))
 
 
 def _floats(values: list[float | None]) -> FloatArray:

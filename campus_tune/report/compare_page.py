@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 
 from campus_tune.compare.result_file import FINISHED
-from campus_tune.compare.verdict import GAP, GROWN
+from campus_tune.compare.verdict import GAP, GROWN, rows_of
 from campus_tune.evaluate.paired import LEVEL
 from campus_tune.report import markdown as short
-from campus_tune.report.compare_facts import CompareFacts
+from campus_tune.report.compare_facts import CompareFacts, final_value
 from campus_tune.report.figures import Picture
 from campus_tune.report.forest_plot import shares
 from campus_tune.report.html_tables import GAP as DASH
@@ -22,7 +22,7 @@ from campus_tune.report.html_tables import Cell, Fact, HtmlTable, number, words
 from campus_tune.report.run_page import clock
 from campus_tune.words.types import Json
 
-AFTER_WORD = ("rest", "attribution", "speed", "why_speed")  # of a verdict
+AFTER_WORD = ("rest", "attribution", "speed", "why_speed", "equal")  # of a verdict
 PRIMARY = ("recipe", "plus")  # kinds of arms whose verdict is the answer to the question
 GOOD, BAD = "helped", "hurt"
 OVER_ROWS = {GAP: "stderr", GROWN: "grown_stderr"}  # where a result has the standard error of a reading over rows
@@ -78,7 +78,7 @@ def compare_content(facts: CompareFacts, pictures: Sequence[Picture]) -> dict[st
         "training": _yaml(settings.get("training") or {}),
         "command": settings.get("command", ""),
         "made_with": ", ".join(f"{name} {version}" for name, version in made_with.items()),
-        "test": f"{test.get('items', '?')} test rows of {files or 'unnamed files'} "
+        "test": f"{test.get('items', '?')} {rows_of(facts.measure)} of {files or 'unnamed files'} "
         f"(fingerprint {test.get('digest', '?')})",
         "footer": "Made by campus_tune from the results of the comparison. This page is one file and needs no network.",
     }
@@ -108,6 +108,7 @@ def verdicts(facts: CompareFacts) -> list[dict[str, Any]]:
     """What is said at the top: one block for each recipe, its end and its speed apart."""
     said = []
     speed = {} if facts.verdict is None else facts.verdict.get("speed") or {}
+    equal = {} if facts.verdict is None else facts.verdict.get("equal") or {}
     for arm, one in facts.judgements.items():
         if one["kind"] not in PRIMARY:
             continue
@@ -121,6 +122,7 @@ def verdicts(facts: CompareFacts) -> list[dict[str, Any]]:
                 "attribution": one.get("attribution") or "",
                 "speed": sooner,
                 "why_speed": why,
+                "equal": (equal.get(arm) or {}).get("sentence") or "",
                 "arm": arm,
             }
         )
@@ -139,12 +141,13 @@ def _numbers(facts: CompareFacts) -> list[Fact]:
     verdict = facts.verdict or {}
     kinds = Counter(arm.kind for arm in facts.arms)
     counted = ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in kinds.items())
+    tests, effect = facts.settings.get("test") or {}, facts.settings.get("effect", 0.0)
     found = [
         Fact("Arms", str(len(facts.arms)), counted),
         Fact("Seeds", str(len(facts.settings["seeds"])), "paired over the arms"),
         Fact("Runs", str(facts.n_done), f"of {facts.n_planned}" if facts.n_done < facts.n_planned else "all done"),
-        Fact("Test rows", f"{(facts.settings.get('test') or {}).get('items', DASH)}", "held out"),
-        Fact("Worth finding", f"{facts.settings.get('effect', 0.0):.1%}", "smallest effect, share of the loss"),
+        Fact(rows_of(facts.measure).capitalize(), f"{tests.get('items', DASH)}", "held out"),
+        Fact("Worth finding", f"{effect:.1%}", f"smallest effect, share of the {facts.measure}"),
     ]
     differences = [one.get("difference") or {} for one in facts.judgements.values()]
     known = [
@@ -169,12 +172,15 @@ def arms(facts: CompareFacts) -> HtmlTable:
             ("calibration error", ("calibration", "error"), ".3f"),
             ("gap", ("gap", "value"), ".3f"),
             ("sharpness", ("sharpness", "value"), ".3g"),
+            ("groups without a gradient", ("groups", "without_gradient"), ".1%"),
+            ("pass rate in training", ("pass_rate",), ".1%"),
         )
         if any(arm.mean(*keys) is not None for arm in facts.arms)
     ]
     lost = any(arm.diverged for arm in facts.arms)
-    head = ["arm", "kind", "runs", *(["diverged"] if lost else []), "final loss", "± over seeds", "difference"]
-    head += ["tokens", "cost", "training s", "curriculum s", *(name for name, _, _ in extra)]
+    head = ["arm", "kind", "runs", *(["diverged"] if lost else []), f"final {facts.measure}", "± over seeds"]
+    head += ["difference", "generated tokens" if facts.by_reward else "tokens", "cost", "training s", "curriculum s"]
+    head += [name for name, _, _ in extra]
     rows = []
     for arm in facts.arms:
         seeds = ", ".join(f"seed {run['seed']}" for run in arm.diverged)
@@ -204,7 +210,7 @@ def domains(facts: CompareFacts) -> HtmlTable | None:
         for domain, found in (judgement.get("domains") or {}).items():
             value, low, high = shares(found) or (None, None, None)
             sure = value is not None and found.get("p_adjusted") is not None and found["p_adjusted"] <= 0.05
-            kind = ("good" if value < 0 else "bad") if sure and value else ""
+            kind = ("good" if (value > 0) == facts.by_reward else "bad") if sure and value else ""
             rows.append(
                 [
                     words(domain),
@@ -218,7 +224,7 @@ def domains(facts: CompareFacts) -> HtmlTable | None:
                     number(found.get("p_adjusted"), ".2g"),
                 ]
             )
-    head = ["domain", "arm", "rows", "loss", "shuffled", "difference", "from", "to", "p"]
+    head = ["domain", "arm", "rows", facts.measure, "shuffled", "difference", "from", "to", "p"]
     caption = (
         "Differences to plain shuffling by domain; intervals (95 %) and p-values corrected for the number of domains"
     )
@@ -226,7 +232,7 @@ def domains(facts: CompareFacts) -> HtmlTable | None:
 
 
 def speeds(facts: CompareFacts) -> HtmlTable | None:
-    """Tokens and seconds to a loss that both reach, against plain shuffling."""
+    """Tokens and seconds to a loss or reward that both reach, against plain shuffling."""
     rows = []
     for arm, one in ((facts.verdict or {}).get("speed") or {}).items():
         reached = one.get("reached") or {}
@@ -243,8 +249,9 @@ def speeds(facts: CompareFacts) -> HtmlTable | None:
         )
     head = ["arm", "speed", "charged tokens", "from", "to", "tokens", "seconds", "to shuffling's end", "seeds there"]
     caption = (
-        "More (+) or fewer (−) tokens to a loss that both reach; charged: the curriculum's cost is added. To "
-        "shuffling's end: charged tokens to its final loss, as a share of all its tokens, of the seeds that got there"
+        f"More (+) or fewer (−) tokens to a {facts.measure} that both reach; charged: the curriculum's cost is added. "
+        f"To shuffling's end: charged tokens to its final {facts.measure}, as a share of all its tokens, of the seeds "
+        "that got there"
     )
     return HtmlTable(caption, head, rows) if rows else None
 
@@ -272,8 +279,8 @@ def domain_speeds(facts: CompareFacts) -> HtmlTable | None:
             )
     head = ["domain", "arm", "charged tokens", "from", "to", "to shuffling's end", "seeds there", "no ratio because"]
     caption = (
-        "The same by domain: charged tokens of all domains until this one has a loss that both reach; intervals (95 %) "
-        "corrected for the number of domains"
+        f"The same by domain: charged tokens of all domains until this one has a {facts.measure} that both reach; "
+        "intervals (95 %) corrected for the number of domains"
     )
     return HtmlTable(caption, head, rows) if rows else None
 
@@ -356,7 +363,7 @@ def runs(facts: CompareFacts) -> HtmlTable:
                 words(name),
                 number(run["seed"]),
                 words(FINISHED) if ok else words(f"{run['status']}: {run.get('message') or ''}", kind="bad"),
-                number(sum(test["loss"]) / sum(test["tokens"]) if test and ok else None, ".4f"),
+                number(final_value(run) if test and ok else None, ".4f"),
                 number(run.get("tokens")),
                 number(run.get("rows")),
                 Cell(DASH) if trained is None else Cell(clock(trained), trained),
@@ -364,5 +371,6 @@ def runs(facts: CompareFacts) -> HtmlTable:
                 words(f"{audit['passed']} of {audit['checked']}" if audit else DASH),
             ]
         )
-    head = ["arm", "seed", "status", "final loss", "tokens", "rows", "training time", "cost", "audit"]
+    counted = ["generated tokens", "prompts"] if facts.by_reward else ["tokens", "rows"]
+    head = ["arm", "seed", "status", f"final {facts.measure}", *counted, "training time", "cost", "audit"]
     return HtmlTable("Every run", head, rows, opened=False)

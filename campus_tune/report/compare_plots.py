@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from campus_tune.compare.verdict import LOSS, REWARD, rows_of
 from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.report.compare_facts import RECIPE, CompareFacts
 from campus_tune.report.figures import (
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+TOKENS = {LOSS: "trained tokens", REWARD: "generated tokens"}
 MOST_PANELS = 9  # domains whose curves are drawn
 MOST_STRIPS = 16  # runs whose choices are drawn
 CONFIDENCE_BINS = 15  # equal ones, as calibration is measured
@@ -55,10 +57,13 @@ def compare_pictures(facts: CompareFacts) -> list[Picture]:
 
 
 def curves(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | None:
-    """Loss on the test rows over trained tokens: the mean of the seeds, and all of them as a band."""
+    """Loss on the test rows over trained tokens, or reward over generated ones: the mean of the seeds, and a band."""
     known = {arm.name: found for arm in facts.arms if (found := arm.curves()) is not None}
     if not known:
         return None
+
+    label = f"test {facts.measure}" if facts.by_reward else "test loss, nats per token"
+    counted = TOKENS[facts.measure]
 
     def lines(axis: Axes, since: float) -> None:
         for name, (tokens, losses) in known.items():
@@ -67,21 +72,21 @@ def curves(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | None:
             mean, low, high = seen.mean(axis=0), seen.min(axis=0), seen.max(axis=0)
             axis.fill_between(x, low, high, color=faces[name].colour, alpha=0.16, linewidth=0)
             axis.plot(x, mean, label=fitted(name), **faces[name].on_line(len(x)))
-        axis.set_xlabel("trained tokens")
+        axis.set_xlabel(counted)
         axis.xaxis.set_major_formatter(_thousands)
         axis.locator_params(axis="x", nbins=5)
 
     def draw(figure: Figure, narrow: bool) -> None:
         whole, late = figure.subplots(2, 1) if narrow else figure.subplots(1, 2)
         lines(whole, 0.0)
-        whole.set(title="from the start", ylabel="test loss, nats per token")
+        whole.set(title="from the start", ylabel=label)
         lines(late, LATE)
         late.set_title("the second half, closer")
         if narrow:
-            late.set_ylabel("test loss, nats per token")
+            late.set_ylabel(label)
         for arm, run in ((one, run) for one in facts.arms for run in one.diverged):  # up to a cross
             curve, face = run.get("curve") or {}, faces[arm.name]
-            pairs = zip(curve.get("tokens", []), curve.get("loss", []), strict=True)
+            pairs = zip(curve.get("tokens", []), curve.get(facts.measure, []), strict=True)
             if points := [(x, y) for x, y in pairs if y is not None]:
                 whole.plot(*zip(*points, strict=True), color=face.colour, linewidth=0.9, linestyle=face.line)
                 whole.plot(*points[-1], color=face.colour, marker="X", markersize=9, markeredgecolor=INK, zorder=6)
@@ -92,9 +97,10 @@ def curves(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | None:
     ends = [f"{name} {loss.mean():.3f} ({loss.min():.3f} to {loss.max():.3f})" for name, loss in last.items()]
     return picture(
         "curves",
-        "Test loss over trained tokens",
+        f"Test {facts.measure} over {counted}",
         draw,
-        alt=f"Loss on the test rows at the end, mean and range of the seeds: {'; '.join(ends)}.",
+        alt=f"{facts.measure.capitalize()} on the {rows_of(facts.measure)} at the end, mean and range of the seeds: "
+        f"{'; '.join(ends)}.",
         height=(3.5, 5.6),
         note="Lines are means over seeds, bands reach from the lowest to the highest seed. A cross marks a run that "
         "diverged.",
@@ -102,7 +108,7 @@ def curves(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | None:
 
 
 def domain_curves(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | None:
-    """The loss of each domain over trained tokens, means of the seeds; the domains with the most rows."""
+    """The loss or reward of each domain over tokens, means of the seeds; the domains with the most rows."""
     sizes = (facts.settings.get("test") or {}).get("domains") or {}
     met = dict.fromkeys(
         name for arm in facts.arms for run in arm.finished for name in (run.get("curve") or {}).get("domains") or {}
@@ -124,8 +130,8 @@ def domain_curves(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | N
         for axis in axes[len(found) :]:
             axis.set_visible(False)
         for axis in axes[::columns]:
-            axis.set_ylabel("test loss")
-        figure.supxlabel("trained tokens", fontsize=8.5)
+            axis.set_ylabel(f"test {facts.measure}")
+        figure.supxlabel(TOKENS[facts.measure], fontsize=8.5)
         legend_below(figure, axes[0], narrow=narrow)
 
     texts = [
@@ -135,9 +141,9 @@ def domain_curves(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | N
     left = f" The {len(found)} largest of {len(met)} domains." if len(met) > len(found) else ""
     return picture(
         "domain_curves",
-        "Test loss by domain",
+        f"Test {facts.measure} by domain",
         draw,
-        alt=f"Mean test loss at the end, by domain. {'; '.join(texts)}.",
+        alt=f"Mean test {facts.measure} at the end, by domain. {'; '.join(texts)}.",
         height=(0.9 + 2.2 * -(-len(found) // 3), 1.1 + 2.0 * len(found)),
         note=f"Means over seeds; the table of speeds says where the difference is more than chance.{left}",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from campus_tune.compare.verdict import LOSS, REWARD
 from campus_tune.report.compare_facts import CompareFacts
 from campus_tune.report.figures import BAND, GREY, INK, LONGEST, PALE, Face, Picture, fitted, legend_below, picture
 from campus_tune.report.html_tables import signed
@@ -14,14 +15,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ALL = "all test rows"
+BETTER = {  # what the axis says, wide and narrow
+    LOSS: ("← better   test loss against plain shuffling   worse →", "← better      loss      worse →"),
+    REWARD: ("← worse   test reward against plain shuffling   better →", "← worse      reward      better →"),
+}
 MOST_DOMAINS = 20  # of a picture; the table has them all
 Interval: TypeAlias = tuple[float, float | None, float | None]  # a value and the ends of its interval
 
 
 def shares(difference: Json) -> Interval | None:
-    """(value, low, high) of a difference as shares of the other arm's loss; None where they cannot be told."""
+    """(value, low, high) of a difference as shares of the other arm's mean; None where they cannot be told."""
     mean = difference.get("mean_against")
-    if not mean or difference.get("value") is None:
+    if not mean or mean < 0 or difference.get("value") is None:
         return None
     value, low, high = (difference.get(name) for name in ("value", "low", "high"))
     return value / mean, None if low is None else low / mean, None if high is None else high / mean
@@ -37,7 +42,7 @@ def forest(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | None:
     overall = [_said(name, found) for name, found in rows[ALL].items()]
     recipe = next((name for name in names if name in rows[ALL]), names[0])
     domains = [_said(domain, by_arm[recipe]) for domain, by_arm in rows.items() if domain != ALL and recipe in by_arm]
-    text = f"Test loss against {facts.baseline}, with 95 % intervals: {'; '.join(overall)}."
+    text = f"Test {facts.measure} against {facts.baseline}, with 95 % intervals: {'; '.join(overall)}."
     if domains:
         text += f" {recipe} by domain: {'; '.join(domains)}."
     return intervals(
@@ -48,6 +53,7 @@ def forest(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | None:
         effect=effect,
         head=ALL,
         alt=text,
+        measure=facts.measure,
         note="Lines are 95 % intervals over seeds and test rows, wider where several arms or domains are judged "
         "together: one that crosses the middle may be chance. The grey band is what is too small to matter "
         f"({effect:.1%}); a domain of few rows has no interval, and neither has an arm that cannot be judged.",
@@ -64,18 +70,20 @@ def intervals(
     head: str = "",
     alt: str,
     note: str,
+    measure: str = LOSS,
 ) -> Picture:
     """A forest plot: in each row the value of each arm, with its interval.
 
     Args:
         name: of the picture's file.
         title: above it on the page.
-        rows: name of a row → arm → (value, low, high), shares of plain shuffling's loss.
+        rows: name of a row → arm → (value, low, high), shares of what plain shuffling ended with.
         faces: of the arms, in their sequence; each of them is in a row.
         effect: what is too small to matter, a share: a grey band.
         head: the row that is about all the others, the first one; "" where there is none.
         alt: what is seen, in numbers.
         note: how to read it.
+        measure: loss or reward.
     """
 
     def draw(figure: Figure, narrow: bool) -> None:
@@ -103,9 +111,7 @@ def intervals(
         axis.set_yticks(range(len(rows)), [fitted(row, 16 if narrow else LONGEST) for row in rows])
         if head:
             axis.get_yticklabels()[0].set_fontweight("bold")
-        axis.set(ylim=(len(rows) - 0.5, -0.5), xlabel="← better   test loss against plain shuffling   worse →")
-        if narrow:
-            axis.set_xlabel("← better      loss      worse →")
+        axis.set(ylim=(len(rows) - 0.5, -0.5), xlabel=BETTER[measure][narrow])
         axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{signed(f'{x:g}')} %"))
         axis.locator_params(axis="x", nbins=5 if narrow else 9)
         axis.grid(visible=False, axis="y")

@@ -42,6 +42,7 @@ from campus_tune.model.valuable import refuse_value
 from campus_tune.model.weighable import refuse_weights
 from campus_tune.preview.cost_plan import asks_the_model
 from campus_tune.recipe.packing import SETTING
+from campus_tune.recipe.reward_rules import for_rewards
 from campus_tune.recipe.trainer_settings import NO_STREAM, refused
 from campus_tune.recipe.value_block import ValueSettings
 from campus_tune.run.borrowed import Borrowed
@@ -49,7 +50,6 @@ from campus_tune.run.checkpoints import Checkpoint, last_complete, named, read_s
 from campus_tune.run.driven import DrivenRun
 from campus_tune.run.one_trainer import refuse_taken, refuse_two
 from campus_tune.run.overrides import TrainCall, refuse_own_data_path
-from campus_tune.run.prompts.interim import for_rewards
 from campus_tune.run.prompts.prompt_run import PromptRun
 from campus_tune.run.run import CampusRun
 from campus_tune.run.told.card import add_to_card

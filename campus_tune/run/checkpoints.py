@@ -26,6 +26,7 @@ from campus_tune.run.manifest import (
     what_is_wrong,
     wrong_of_rank,
 )
+from campus_tune.run.prompts.stage_groups import FOLDER as GROUPS
 from campus_tune.run.stage_visits import FOLDER as VALUE
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
 from campus_tune.run.told.dropped_rows import FILE as DROPPED
@@ -40,7 +41,8 @@ STATE = "trainer_state.json"
 CALLBACK = "CampusCallback"  # its name in the trainer's state
 NAME = re.compile(r"^checkpoint-(\d+)$")
 INTERRUPTED = "its save was interrupted"
-BRING = (LEDGER, SCORES, LOSSES, EXAMPLES, DROPPED, BEST, VALUE)  # of a run's folder, when it goes on in another one
+# of a run's folder, when it goes on in another one
+BRING = (LEDGER, SCORES, LOSSES, EXAMPLES, DROPPED, BEST, VALUE, GROUPS)
 
 
 @dataclass(frozen=True)

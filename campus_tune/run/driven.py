@@ -104,15 +104,15 @@ class DrivenRun(ABC):
         if self._args is not None:
             self._args.give_back()
 
-    def say_everything(self, leave_behind: Report, tell_trackers: Sequence[Report]) -> None:
+    def say_everything(self, leave_behind: Sequence[Report] = (), tell_trackers: Sequence[Report] = ()) -> None:
         """Call what reports on a finished run, in the process that leads; one that fails costs a line.
 
         Args:
-            leave_behind: writes files beside the ledger; the card comes next.
+            leave_behind: write files beside the ledger; the card comes next.
             tell_trackers: what they are told; the user's own reports come last.
         """
         card = [] if self.complete_card is None else [self.complete_card]
-        for report in (leave_behind, *card, *tell_trackers, *self.reports) if self.peers.leads else ():
+        for report in (*leave_behind, *card, *tell_trackers, *self.reports) if self.peers.leads else ():
             try:
                 report(self.trainer)
             except Exception as error:  # of whatever it draws or sends: what was trained is whole

@@ -69,6 +69,7 @@ _ANSWERED: Mapping[str, str] = {
     "groups.untried": "groups in which no answer was scored",
     "pass_rate": "share of the scored answers whose weighted reward reached `passes: at`",
     "generated_tokens": "tokens that the model has generated so far",
+    "generation": "generations that were finished",
     "prediction": "how well pass rates are predicted for prompts that were never tried",
 }
 _DRAWN: Mapping[str, str] = {
@@ -93,6 +94,8 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         "batching.is": "the way: step, flat or plain",
         "batching.cut": "how that cuts a step",
         "batching.why": "why so",
+        "task": "`prompts` where the model answers them itself and is driven by reward",
+        "rounds": "how prompts are cut into generations and optimizer steps",
         "prepared": "settings of TRL with which rows and labels were made",
         **_DRAWN,
     },
@@ -211,7 +214,6 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         "level": "what live weights compared losses with, in each group",
         "value": "rows whose value was measured in this stage",
         "ranks": "how evenly the processes were loaded: tokens, padding, seconds",
-        "generation": "generations that were finished",
         **_ANSWERED,
         "reward": "mean weighted reward of the stage's answers",
         "rewards": "reward function → its own rewards",
@@ -219,7 +221,7 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         "rewards.std": "their standard deviation",
         "by_domain": "what the groups of each domain have shown",
         **{f"by_domain.{name}": said for name, said in _SHOWN.items()},
-        "by_band": "the same of prompts that were expected to pass up to 20, 40, 60, 80, 100 % of the time",
+        "by_band": "the same of prompts that were expected to pass up to 20, 40, 60, 80, 100 % of the time; empty without",
         **{f"by_band.{name}": said for name, said in _SHOWN.items()},
     },
     "probes": {

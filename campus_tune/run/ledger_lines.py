@@ -53,7 +53,7 @@ EVENTS: dict[str, Any] = {
         "future": {"total_steps": int, "campus: budget?": float},
         "rows_by_domain?": {str: int},
         "batch?": {"micro": int, "world": int, "accumulation": int, "cut?": str},
-        "batching?": {"is": str, "cut": str, "why?": str},
+        "batching?": {"is?": str, "cut?": str, "why?": str},  # empty where prompts are trained
         **DRAWN_AT_START,
     },
     "resumed": {"step": int, **DRAWN_AT_START},

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from campus_tune.data.prompt_rows import why_no_prompts
+from campus_tune.model.reward_functions import load_rewards, missing_columns
 from campus_tune.recipe.trl_yaml import RLOO
 from campus_tune.run.make_trainer import Shared, in_a_sentence, load_rows, loading, named_split, refuse_other_model
-from campus_tune.run.reward_functions import load_rewards
-from campus_tune.words.errors import DataError
+from campus_tune.words.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -44,7 +44,7 @@ def make_reward_trainer(
             the first, and each gets a copy; the same trainer, bit for bit.
 
     Raises:
-        RecipeError: rewards that cannot be had.
+        RecipeError: rewards that cannot be had, or that read columns which are not there.
         DataError: rows without prompts, or a model that TRL makes no trainer of.
     """
     from transformers import set_seed
@@ -57,6 +57,8 @@ def make_reward_trainer(
         train = named_split(once.dataset, script, "dataset_train_split")
         if hasattr(train, "__len__"):
             refuse_no_prompts(train, str(script.dataset_name or script.dataset_train_split))
+            if problems := missing_columns(rewards, train.column_names):
+                raise RecipeError(problems)
         refuse_other_model(training, model)
     set_seed(training.seed)  # an adapter's first weights are drawn before the trainer seeds anything
     quantization = get_quantization_config(model)

@@ -31,7 +31,8 @@ def refuse_own_data_path(trainer: Trainer, *, ours: Collection[str] = ()) -> Non
     Raises:
         TrainerError: one of them is not the library's.
     """
-    path, libraries = DATA_PATH, LIBRARIES
+    path: tuple[str, ...] = DATA_PATH
+    libraries: tuple[str, ...] = LIBRARIES
     if reward_trainers.is_driven_by_reward(trainer):
         path, libraries = reward_trainers.PATH_OF_PROMPTS, reward_trainers.LIBRARIES
     for name in path:

@@ -313,7 +313,7 @@ class CampusRun(DrivenRun):
             now.journal.take(boundary.summed_up(now, advise(now, mapped.record), mapped.record.get("dirt")))
         tell_trackers: list[Report] = [partial(log_map, record=mapped.record, folder=self.folder)]
         tell_trackers += [] if valued is None else [partial(log_value, record=valued.record)]
-        self.say_everything(self._leave_behind, tell_trackers)
+        self.say_everything([self._leave_behind], tell_trackers)
 
     def _leave_behind(self, trainer: Trainer) -> None:
         """What the run says of its rows at its end, beside the ledger."""

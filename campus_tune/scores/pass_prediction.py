@@ -38,6 +38,7 @@ import numpy as np
 
 from campus_tune.method.pass_rates import PassRates
 from campus_tune.method.stats import average_ranks, spearman
+from campus_tune.words.hashing import array_digest
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json
 
 FEWEST_TRIED = 10  # prompts, below which nothing is predicted from them
@@ -72,15 +73,25 @@ class PromptFeatures:
 
     @staticmethod
     def of(values: Mapping[str, FloatArray], groups: Mapping[str, IntArray], n_rows: int) -> PromptFeatures:
-        """Those of some values and groups; what is the same for all prompts says nothing and is left out.
+        """Those of some values and groups.
+
+        What is the same for all prompts says nothing and is left out, and so is what ranks them as another one does,
+        from either end.
 
         Args:
             values: a finite number of each prompt by name, shape (N,).
             groups: number of each prompt's group by name, from 0, shape (N,).
             n_rows: N.
         """
-        telling = {name: each for name, each in values.items() if each.min() < each.max()}
-        ranks = {name: (average_ranks(each) - 0.5) / n_rows - 0.5 for name, each in telling.items()}
+        ranks, met = dict[str, FloatArray](), set[str]()
+        for name, each in values.items():
+            if each.min() == each.max():
+                continue
+            found = (average_ranks(each) - 0.5) / n_rows - 0.5
+            keys = {array_digest(np.round(way, 9).view(np.uint64)) for way in (0.0 + found, 0.0 - found)}
+            if not keys & met:
+                ranks[name] = found
+            met |= keys
         return PromptFeatures(ranks, {name: codes for name, codes in groups.items() if codes.max() > 0}, n_rows)
 
     @property
@@ -151,9 +162,25 @@ def predict_pass_rates(rates: PassRates, features: PromptFeatures) -> PassPredic
         rates: what rewards have shown; what was forgotten of them counts no more.
         features: of all prompts.
     """
-    tried = np.flatnonzero(rates.tries > 0)
-    latest = np.sort(tried[np.argsort(-rates.last[tried], kind="stable")[:MOST_TRIED]])
-    return predict_shares(rates.passes[latest], rates.tries[latest], features, rows=latest)
+    rows = _latest(rates.tries, rates)
+    return predict_shares(rates.passes[rows], rates.tries[rows], features, rows=rows)
+
+
+def predict_spreads(rates: PassRates, features: PromptFeatures) -> PassPrediction:
+    """The chance that a group of answers has a spread, of every prompt, where rewards are of more than two values.
+
+    Args:
+        rates: what rewards have shown.
+        features: of all prompts.
+    """
+    rows = _latest(rates.groups, rates)
+    return predict_shares(rates.spreads[rows], rates.groups[rows], features, rows=rows)
+
+
+def _latest(trials: FloatArray, rates: PassRates) -> IntArray:
+    """The prompts with trials, those tried last where there are many, rising."""
+    tried = np.flatnonzero(trials > 0)
+    return np.sort(tried[np.argsort(-rates.last[tried], kind="stable")[:MOST_TRIED]])
 
 
 def predict_shares(

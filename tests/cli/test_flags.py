@@ -35,6 +35,7 @@ TABLE = {
     "diff": "--json",
     "demo tasks": "--out --json --seed",
     "demo model": "--out --json",
+    "demo sums": "--out --json --seed",
     "completion": "",
     "guide": "--json",
     "explain": "--json",
@@ -182,7 +183,9 @@ def test_a_flag_of_trls_that_is_nearly_ours_is_trls(monkeypatch: pytest.MonkeyPa
     assert told == [["--seed", "3"]]
 
 
-def test_simulate_and_demo_and_schema_answer_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_simulate_and_demo_and_schema_answer_as_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert main(["demo", "tasks", "--out", str(tmp_path), "--rows-per-cell", "1", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert {name: Path(file).exists() for name, file in said["files"].items()} == dict.fromkeys(said["files"], True)
@@ -194,6 +197,11 @@ def test_simulate_and_demo_and_schema_answer_as_json(tmp_path: Path, capsys: pyt
     assert capsys.readouterr().out == printed == (tmp_path / "s.json").read_text()
     assert main(["demo", "model", "--tiny", "--out", str(tmp_path / "tiny"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"out": str(tmp_path / "tiny"), "tiny": True}
+    monkeypatch.setattr("campus_tune.demo.sums._WARM_STEPS", 2)
+    assert main(["demo", "sums", "--out", str(tmp_path / "sums"), "--prompts-per-cell", "2", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["model"] == str(tmp_path / "sums/model")
+    assert Path(said["files"]["train"]).read_text().count("\n") == 30
     asked = ["simulate", "--rows", "400", "--metrics", "length"]
     assert main([*asked, "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)

@@ -35,7 +35,18 @@ def test_importing_and_simulating_load_neither_torch_nor_transformers() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["simulate"], ["check"], ["suspects"], ["schema"], ["demo"], ["demo", "tasks"], ["demo", "model"]]
+    "command",
+    [
+        [],
+        ["simulate"],
+        ["check"],
+        ["suspects"],
+        ["schema"],
+        ["demo"],
+        ["demo", "tasks"],
+        ["demo", "model"],
+        ["demo", "sums"],
+    ],
 )
 def test_every_help_shows_an_example(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -206,6 +217,16 @@ def test_demo_tasks_are_written(capsys: pytest.CaptureFixture[str], tmp_path: Pa
 def test_a_tiny_demo_model_is_written(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert run(capsys, "demo", "model", "--tiny", "--out", str(tmp_path / "tiny"))[0] == 0
     assert (tmp_path / "tiny" / "config.json").is_file()
+
+
+def test_sums_and_their_model_are_written(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("campus_tune.demo.sums._WARM_STEPS", 2)
+    code, out, _ = run(capsys, "demo", "sums", "--out", str(tmp_path), "--prompts-per-cell", "2")
+    assert code == 0
+    assert str(tmp_path) in out
+    assert {path.name for path in tmp_path.iterdir()} == {"train.jsonl", "test.jsonl", "model"}
 
 
 def test_python_dash_m_is_the_same_command() -> None:

@@ -20,7 +20,7 @@ def train(
     resume: bool = False,
     **settings: Any,
 ) -> Json:
-    """One run of `tiny_rewards.reward_trainer` with a curriculum.
+    """One run of `tiny_prompts.reward_trainer` with a curriculum.
 
     Args:
         out: output_dir.
@@ -36,14 +36,14 @@ def train(
         first: steps done before; asked: prompts of each generation of this life on this rank, each once per answer;
         history: the trainer's log; weights: a digest of them; stopped: training broke off.
     """
-    from campus_tune.run.callback import CampusCallback
-    from tests.run.prompts.tiny_rewards import SavesInside, reward_trainer
+    from tests.run.prompts.tiny_prompts import SavesInside, reward_trainer
     from tests.run.tiny_run import history_of
 
-    stopper, beat, own = stop_before(stop), _beat(Path(f"{out}.beats"), lambda: None), SavesInside()
-    callbacks = [*[own] * saves_itself, CampusCallback(config), save_at(*saves), stopper, beat]
-    trainer = reward_trainer(Path(out), kind, callbacks=callbacks, **settings)
-    own.trainer, asked, answer = trainer, [], trainer._generate_and_score_completions
+    stopper, beat = stop_before(stop), _beat(Path(f"{out}.beats"), lambda: None)
+    ours: Json = {"before": [SavesInside()] * saves_itself, "callbacks": [save_at(*saves), stopper, beat]}
+    trainer = reward_trainer(Path(out), kind, config=config, **ours, **settings)
+    asked: list[list[str]] = []
+    answer = trainer._generate_and_score_completions
 
     def answered(inputs: Any) -> Any:
         asked.append([row["prompt"] for row in inputs])

@@ -9,8 +9,13 @@ import torch
 from trl import GRPOTrainer, RLOOTrainer
 
 from campus_tune.demo.tiny import tiny_model
-from campus_tune.model.generated import Generated, begin_anew, reference_of, samples_elsewhere
-from tests.run.prompts.tiny_rewards import reward_trainer
+from campus_tune.model.generated import Generated, not_kept, reference_of
+from tests.run.prompts import tiny_prompts
+
+
+def reward_trainer(out: Path, kind: str = "grpo", **settings: Any) -> Any:
+    """Without a curriculum."""
+    return tiny_prompts.reward_trainer(out, kind, config=False, gradient_accumulation_steps=1, **settings)
 
 
 @pytest.mark.parametrize("trainer_class", [GRPOTrainer, RLOOTrainer])
@@ -32,21 +37,11 @@ def test_what_is_taken_from_one_trainer_is_put_into_another(tmp_path: Path, kind
     assert held.inputs is one._buffered_inputs
     assert len(held.inputs or []) == 4
     assert len(held.log["prompt"]) == len(held.log["completion"]) == len(held.log["advantages"]) == 32
-    assert list(held.rewards) == ["first_token"]
+    assert list(held.rewards) == ["passes"]
     other = reward_trainer(tmp_path, kind, max_steps=1, steps_per_generation=4)
     held.put(other)
     assert Generated.of(other) == held
     assert other._logs["prompt"].maxlen == one._logs["prompt"].maxlen == 32
-
-
-def test_a_second_call_of_train_can_begin_anew_as_trl_alone_does_not(tmp_path: Path) -> None:
-    trainer = reward_trainer(tmp_path, max_steps=1, steps_per_generation=4)
-    trainer.train()
-    begin_anew(trainer)
-    held = Generated.of(trainer)
-    assert (held.micro_step, held.inputs) == (0, None)
-    assert not any(held.log.values())
-    assert not any(held.rewards.values())
 
 
 def test_a_reference_model_that_follows_is_told_from_one_that_stays(tmp_path: Path) -> None:
@@ -57,10 +52,20 @@ def test_a_reference_model_that_follows_is_told_from_one_that_stays(tmp_path: Pa
     assert reference_of(stays) is None
     follows = reward_trainer(tmp_path, model=model, beta=0.1, sync_ref_model=True)
     assert isinstance(reference_of(follows), torch.nn.Module)
+    follows.is_fsdp_enabled = True
+    assert reference_of(follows) is None
+    assert "sharded, so no checkpoint holds it" in not_kept(follows)[0]
 
 
 def test_who_draws_the_answers_is_said(tmp_path: Path) -> None:
     trainer = reward_trainer(tmp_path)
-    assert samples_elsewhere(trainer) is None
+    assert not_kept(trainer) == []
     trainer.args.use_vllm, trainer.args.vllm_mode = True, "server"
-    assert samples_elsewhere(trainer) == "vLLM (server)"
+    assert "sampled by vLLM (server)" in not_kept(trainer)[0]
+
+
+def test_what_adapts_the_entropy_bonus_goes_on_too(tmp_path: Path) -> None:
+    one, other = (reward_trainer(tmp_path, use_adaptive_entropy=True) for _ in range(2))
+    one.entropy_coef, one._last_world_entropy = 0.25, float("inf")
+    Generated.of(one).put(other)
+    assert (other.entropy_coef, other._last_world_entropy) == (0.25, float("inf"))

@@ -21,10 +21,12 @@ from campus_tune.words.errors import DataError
 from campus_tune.words.types import Json
 from tests.report.made_up import DOMAINS, EVIL, make_comparison, make_run
 from tests.report.made_up_map import make_map
+from tests.report.made_up_prompts import make_prompt_run
 from tests.report.made_up_value import made_values, make_value
 from tests.run.tiny_run import RECIPE, dataset, task_rows, tiny_trainer
 
 N_ROWS = 40
+OF_PROMPTS = {"answers", "groups", "pass_rates", "prompts"}
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_map(out)
     make_value(out, made_values(DOMAINS))
     return out
+
+
+@pytest.fixture(scope="module")
+def of_prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that is driven by reward."""
+    return make_prompt_run(tmp_path_factory.mktemp("prompts") / "run", stages=2)
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +84,14 @@ def test_a_table_has_its_columns_in_every_run(name: str, trained: Path, made: Pa
         }
 
 
-@pytest.mark.parametrize("name", sorted(TABLES.keys() - {"visits"}))
+@pytest.mark.parametrize("name", sorted(TABLES.keys() - {"visits"} - OF_PROMPTS))
 def test_a_run_that_has_everything_has_lines_in_every_table(name: str, made: Path) -> None:
     assert len(getattr(open_run(made), name))
+
+
+@pytest.mark.parametrize("name", sorted(OF_PROMPTS))
+def test_a_run_of_prompts_has_lines_in_the_tables_of_prompts(name: str, of_prompts: Path) -> None:
+    assert len(getattr(open_run(of_prompts), name))
 
 
 @pytest.mark.parametrize("name", sorted(TABLES.keys() - {"ledger"}))

@@ -72,7 +72,7 @@ def make_prompt_run(
             return [f"{EVIL} what is {row} + {row}?" for row in rows]  # type: ignore[attr-defined]
 
         predicted = np.clip(ability + rng.normal(0, 0.1, rows), 0, 1)
-        mapped = make_prompt_map(home, stages, of, n_rows=rows, at=1.0, texts=say, predicted=predicted)
+        mapped = make_prompt_map(home, range(stages), of, n_rows=rows, at=1.0, texts=say, predicted=predicted)
         lines.append({"event": "prompt_map", "step": 2 * stages, **mapped})
         lines.append(_end(stages, rows, groups.totals()))
     (home / "recipe.yaml").write_text("campus:\n  thin: {how: top, by: middle, keep: 0.5}\n", "utf-8")

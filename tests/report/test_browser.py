@@ -17,6 +17,7 @@ from tests.compare.test_ablation import ROWS, THREE, runs_of
 from tests.compare.test_shapley_file import CLEAR, value
 from tests.compare.tiny_compare import tiny_recipe, write_rows
 from tests.report.conftest import coarse_pictures
+from tests.report.made_up_prompts import make_prompt_run
 from tests.report.test_search_pages import made_up, write
 from tests.run.tiny_run import task_rows
 from tests.test_situations_table import a_situation, corrected_table
@@ -29,6 +30,7 @@ FLAGS = (
     "--disable-component-update --disable-sync --disable-dev-shm-usage --hide-scrollbars"
 )
 PICTURES = "return [...document.querySelectorAll('figure svg')].map((s) => s.clientWidth).filter(Boolean)"
+PATIENCE_S = 120
 SLOWEST_S = 3.0  # on a busy machine; a free one opens a thousand stages in under one
 
 
@@ -42,6 +44,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
+    driver.command_executor.client_config.timeout = PATIENCE_S  # else whatever hangs there hangs here for ever
+    driver.set_page_load_timeout(PATIENCE_S / 2)
+    driver.set_script_timeout(PATIENCE_S / 2)
     yield driver
     driver.quit()
 
@@ -181,7 +186,6 @@ def violations(browser: Any) -> list[str]:
         pytest.skip("axe-core-python is not installed")
     [folder] = axe.submodule_search_locations
     browser.execute_script((Path(folder) / "axe.min.js").read_text("utf-8"))
-    browser.set_script_timeout(60)
     found = browser.execute_async_script("const done = arguments[0]; axe.run(document).then((r) => done(r.violations))")
     return [f"{one['id']} ({one['impact']}): {one['nodes'][0]['html'][:200]}" for one in found]
 
@@ -214,11 +218,18 @@ def pages(tmp_path_factory: pytest.TempPathFactory, run_page: Path, comparison: 
     situations.write_text(page_of([found[0], replace(found[0], name="tune_wrong_20", use="tune")]), "utf-8")
     with coarse_pictures():
         made = {kind: write_report(out / kind) for kind in ("ablation", "shapley", "search")}
-    return {"run": run_page, "comparison": comparison / "report.html", **made, "situations": situations}
+        prompts = write_report(make_prompt_run(out / "prompts"))
+    return {
+        "run": run_page,
+        "comparison": comparison / "report.html",
+        **made,
+        "situations": situations,
+        "prompts": prompts,
+    }
 
 
 @pytest.mark.usefixtures("bright")
-@pytest.mark.parametrize("kind", ["run", "comparison", "ablation", "shapley", "search", "situations"])
+@pytest.mark.parametrize("kind", ["run", "comparison", "ablation", "shapley", "search", "situations", "prompts"])
 def test_axe_finds_nothing_wrong(browser: Any, pages: dict[str, Path], kind: str) -> None:
     for wanted, width in ((wanted, width) for wanted in ("light", "dark") for width in (400, 1400)):
         scheme(browser, wanted)
@@ -336,6 +347,8 @@ def test_the_summary_is_copied_or_shown_to_be_copied(browser: Any, run_page: Pat
     show(browser, run_page, 1400)
     taken = "window.taken = ''; Object.defineProperty(navigator, 'clipboard', {value: {writeText: async (t) => {"
     browser.execute_script(taken + ("window.taken = t" if allowed else "throw new Error('no')") + "}}})")
+    # never the machine's own clipboard: a browser without a desktop may wait for it for ever
+    browser.execute_script("document.execCommand = () => arguments[0]", allowed)
     browser.find_element(By.ID, "copy").click()
     browser.execute_async_script("setTimeout(arguments[0], 20)")
     assert browser.find_element(By.ID, "copied").text.startswith("Cop")

@@ -138,7 +138,7 @@ def last_line_of(trainer: Any) -> Json:
 
 
 def _without_clocks(line: Json) -> Json:
-    return {key: value for key, value in line.items() if not key.endswith(("runtime", "per_second"))}
+    return {key: value for key, value in line.items() if not key.endswith(("runtime", "per_second", "step_time"))}
 
 
 def weights_of(trainer: Any) -> dict[str, Any]:

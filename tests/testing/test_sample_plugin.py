@@ -29,16 +29,20 @@ RECIPE = {
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the package installed: by pip, or by hand where there is no pip or nothing to build with."""
+    """A folder with the package installed: by pip, or by hand where there is none or nothing that it can build with."""
     folder = tmp_path_factory.mktemp("environment")
     site, source = folder / "site", folder / "source"
     shutil.copytree(SAMPLE, source, ignore=shutil.ignore_patterns("__pycache__"))  # a build leaves files in its source
+    built = None
     if all(importlib.util.find_spec(name) for name in ("pip", "setuptools")):
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-        subprocess.run([*pip, "--disable-pip-version-check", "--target", site, source], check=True)
-    else:
+        command = [*pip, "--disable-pip-version-check", "--target", site, source]
+        built = subprocess.run(command, capture_output=True, text=True, check=False)
+    if built is None or built.returncode:
+        print("" if built is None else built.stdout + built.stderr)  # shown where a test of it fails
+        shutil.rmtree(site, ignore_errors=True)
         project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
-        modules = {str(path.relative_to(source)): path.read_text() for path in source.rglob("*.py")}
+        modules = {str(path.relative_to(SAMPLE)): path.read_text() for path in SAMPLE.rglob("*.py")}
         parts = project["entry-points"]["campus_tune.parts"]
         lay_out(site, project["name"], project["version"], parts=parts, modules=modules)
     return site

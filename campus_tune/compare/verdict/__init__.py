@@ -37,6 +37,7 @@ from campus_tune.compare.verdict.inputs import (
 )
 from campus_tune.compare.verdict.judgement import Judgement
 from campus_tune.compare.verdict.power import Power, from_difference, from_pilot, speed_from_pilot
+from campus_tune.compare.verdict.sentences import rows_of
 from campus_tune.compare.verdict.speed import Speed, judge_speed
 from campus_tune.compare.verdict.verdict import EFFECT, Verdict, judge
 
@@ -74,6 +75,7 @@ __all__ = [
     "judge_speed",
     "lines",
     "measure_of",
+    "rows_of",
     "speed_from_pilot",
     "times_its_error",
 ]

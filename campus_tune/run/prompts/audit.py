@@ -32,10 +32,9 @@ from campus_tune.model.reward_seams import (
     listen,
     loss_of_its_own,
     micro_batches_of_a_generation,
-    micro_step,
-    parts_of_a_generation,
     tokens_of,
 )
+from campus_tune.model.reward_trainers import answers_of, micro_step
 from campus_tune.run.prompts.reward_functions import last_turn
 from campus_tune.run.prompts.shown_tokens import token_key
 from campus_tune.run.stream.loss_audit import tensors_in
@@ -148,6 +147,7 @@ class PromptAudit:
         self._arguments = list(inspect.signature(compat.model_of(trainer).forward).parameters)
         self.checked = self.passed = 0  # optimizer steps
         self.generations = [0, 0]  # (checked, passed)
+        self._generations_settled = [0, 0]  # when the last step was
         self.sees_forwards = not hides_forwards(trainer)
         self._loss_of_its_own = loss_of_its_own(trainer)
         self._generation: Generation | None = None
@@ -173,8 +173,11 @@ class PromptAudit:
         """The trainer counts its micro batches from another place; what it left unfinished is forgotten."""
         self._settled, self._forwards, self._generation, self._at_settled = micro_step(self._trainer), [], None, None
 
-    def settle(self) -> None:
-        """An optimizer step has ended, a checkpoint is about to be written, or the run is over.
+    def settle(self, step: int) -> None:
+        """An optimizer step has ended; settling it again changes nothing.
+
+        Args:
+            step: its number, from 1.
 
         Raises:
             AuditError: the model was trained on anything but the planned prompts and the answers to them.
@@ -186,11 +189,15 @@ class PromptAudit:
         self._settled = ended
         at_border = ended % micro_batches_of_a_generation(self._trainer) == 0
         self._at_settled = None if at_border else self._generation
+        self._generations_settled = list(self.generations)
         if not self.sees_forwards:
             return
         self.checked += 1
         for micro in range(began, ended):
-            self._compare(micro, [one for one in forwards if one.micro == micro])
+            try:
+                self._compare(micro, [one for one in forwards if one.micro == micro])
+            except AuditError as error:
+                raise AuditError(f"prompt audit of step {step}: {error}") from None
         self.passed += 1
 
     # -- resume --------------------------------------------------------------------------------------------------
@@ -199,7 +206,12 @@ class PromptAudit:
         """What it knew at the end of the last step, of this rank; for `load`."""
         now = self._at_settled
         kept = None if now is None else {name: value for name, value in vars(now).items() if name != "parts"}
-        return {"checked": self.checked, "passed": self.passed, "generations": self.generations, "generation": kept}
+        return {
+            "checked": self.checked,
+            "passed": self.passed,
+            "generations": self._generations_settled,
+            "generation": kept,
+        }
 
     def load(self, state: Json) -> None:
         """Go on from a checkpoint; the trainer's answers that were kept with it are back in their place.
@@ -211,11 +223,12 @@ class PromptAudit:
             ResumeError: the kept answers are not those that were made, or their prompts not the planned ones.
         """
         self.begin()
-        self.checked, self.passed, self.generations = state["checked"], state["passed"], list(state["generations"])
+        self.checked, self.passed = state["checked"], state["passed"]
+        self.generations, self._generations_settled = list(state["generations"]), list(state["generations"])
         if state["generation"] is None:
             return
         kept = Generation(**state["generation"])
-        rows = self._mine(kept.number, len(kept.rows)).tolist()
+        rows = self._mine(kept.number).tolist()
         if kept.rows != rows:
             raise ResumeError(
                 f"the checkpoint's generation {kept.number} must be of the planned rows {listed(rows, SHOWN)}, got "
@@ -233,7 +246,7 @@ class PromptAudit:
         self, answer: Callable[..., Mapping[str, torch.Tensor]], inputs: Sequence[Mapping[str, Any]]
     ) -> Mapping[str, torch.Tensor]:
         number = generation_of(self._trainer)
-        rows = self._mine(number, len(inputs))
+        rows = self._mine(number)
         self.generations[0] += 1
         self._compare_rows(number, rows, inputs)
         answers = answer(inputs)
@@ -254,9 +267,10 @@ class PromptAudit:
         self.generations[1] += 1
         return answers
 
-    def _mine(self, generation: int, n: int) -> RowArray:
+    def _mine(self, generation: int) -> RowArray:
         """What is planned for this rank, each prompt as often as it is answered."""
         rows = np.repeat(self._planned(generation), self._trainer.num_generations)
+        n = len(rows) // self._peers.world
         return rows[self._peers.rank * n : (self._peers.rank + 1) * n]
 
     def _compare_rows(self, number: int, rows: RowArray, inputs: Sequence[Mapping[str, Any]]) -> None:
@@ -303,7 +317,7 @@ class PromptAudit:
             return
         if not generation.parts:
             self._cut(generation)
-        micro, parts = micro_step(self._trainer), parts_of_a_generation(self._trainer)
+        micro, parts = micro_step(self._trainer), (answers_of(self._trainer) or ())
         mask = given.get("attention_mask")
         tokens = OnItsWay(ids, torch.ones_like(ids) if mask is None else mask)
         forward = Shown(micro, generation, tokens, parts[micro % len(parts)]["prompt_ids"].shape[1])
@@ -322,7 +336,7 @@ class PromptAudit:
         Raises:
             AuditError: other answers than those that the model gave.
         """
-        parts = [keys_in(part)[1] for part in parts_of_a_generation(self._trainer)]
+        parts = [keys_in(part)[1] for part in (answers_of(self._trainer) or ())]
         missing = Counter(generation.answered) - Counter(key for part in parts for key in part)
         if missing:
             rows = sorted({generation.row_of(key) for key in missing})
@@ -339,10 +353,9 @@ class PromptAudit:
         Raises:
             AuditError: they are not those of its part of the generation.
         """
-        step = f"micro batch {micro}"
         if not forwards:
             raise AuditError(
-                f"prompt audit of {step}: answers were planned but the model was trained on nothing. Remove what calls "
+                f"answers were planned for micro batch {micro} but the model was trained on nothing. Remove what calls "
                 "a part of the model by itself, or keeps its loss from being propagated back."
             )
         generation = forwards[0].generation
@@ -353,28 +366,28 @@ class PromptAudit:
             prompts, answered = keys_of(ids, mask, forward.width)
             seen.update(answered)
             for place, key in enumerate(answered):
-                if key not in wanted or key not in generation.answered:
-                    what = self._stranger(generation, prompts[place], key, self._text_of(ids[place], mask[place]))
-                    raise self._error(generation.number, f"{step} {what}")
+                if key not in wanted:
+                    text = self._text_of(ids[place], mask[place])
+                    raise AuditError(self._stranger(generation, prompts[place], key, text))
         if seen != wanted and not (self._loss_of_its_own and wanted <= seen):
-            rows = sorted(generation.row_of(key) for key in ((wanted - seen) or (seen - wanted)))
+            rows = sorted({generation.row_of(key) for key in ((wanted - seen) or (seen - wanted))})
             often = "left out" if wanted - seen else "trained again"
-            raise self._error(
-                generation.number,
-                f"{step} must train each of its answers once, but answers to the rows {listed(rows, SHOWN)} were "
-                f"{often}. Remove what calls the model or training_step a second time; a loss that needs two forwards "
-                "belongs into a compute_loss of a trainer class of your own.",
+            raise AuditError(
+                f"each answer in micro batch {micro} must be trained once, but answers to the rows "
+                f"{listed(rows, SHOWN)} were {often}. Remove what calls the model or training_step a second time; a "
+                "loss that needs two forwards belongs into a compute_loss of a trainer class of your own."
             )
 
     def _stranger(self, generation: Generation, prompt: int, answered: int, text: str) -> str:
         """What is wrong with an answer that does not belong into a micro batch."""
         if answered in generation.answered:
             row = generation.row_of(answered)
-            return f"was trained on an answer to row {row} that belongs into another one. {UNTOUCHED}"
+            return f"the model was trained on an answer to row {row} that belongs into another micro batch. {UNTOUCHED}"
         if prompt in generation.prompts:
             row = generation.rows[generation.prompts.index(prompt)]
-            return f"was trained on another answer to row {row} than the model gave: {text}. {UNTOUCHED}"
-        return f"was trained on a prompt that is none of the planned {len(set(generation.rows))}: {text}. {UNTOUCHED}"
+            return f"the model was trained on another answer to row {row} than it gave: {text}. {UNTOUCHED}"
+        rows = listed(sorted(set(generation.rows)), SHOWN)
+        return f"the rows {rows} were planned but the model was trained on another prompt: {text}. {UNTOUCHED}"
 
     def _text_of(self, ids: Any, mask: Any) -> str:
         return shown(self._trainer.processing_class.decode([int(i) for i, m in zip(ids, mask, strict=True) if m]))

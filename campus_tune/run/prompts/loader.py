@@ -17,16 +17,16 @@ Contracts with the trainer's loop:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from campus_tune.data.prepared import items
+from campus_tune.data.prepared import CHUNK, items
 from campus_tune.method.curriculum import Curriculum
+from campus_tune.method.rounds import Rounds
 from campus_tune.model.peers import Peers
 from campus_tune.run.look import SAID
-from campus_tune.run.prompts.rounds import Rounds
 from campus_tune.words.console import say
 from campus_tune.words.errors import TrainerError
 from campus_tune.words.types import RowArray, RowSource
@@ -64,6 +64,11 @@ class PromptLoader:
     def _first(self) -> int:
         """Micro batches of the round in progress that are trained."""
         return self.steps_inside() * self.rounds.accumulation
+
+    def each(self) -> Iterator[Mapping[str, Any]]:
+        """Every prompt as it is handed over, in the sequence of the data set."""
+        for start in range(0, len(self.dataset), CHUNK):
+            yield from items(self.dataset, range(start, min(start + CHUNK, len(self.dataset))))
 
     def planned(self, generation: int) -> RowArray:
         """The prompts of one generation of the current stage, shape (P,), of all ranks.

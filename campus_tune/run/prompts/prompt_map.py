@@ -214,7 +214,7 @@ def sentence(counts: Json) -> str:
 
 def make_prompt_map(
     folder: Path,
-    n_stages: int,
+    stages: Sequence[int],
     domains: Domains,
     *,
     n_rows: int,
@@ -226,7 +226,7 @@ def make_prompt_map(
 
     Args:
         folder: the run's `curriculum/`.
-        n_stages: that were closed.
+        stages: numbers of those that are over.
         domains: of the prompts.
         n_rows: prompts of the training set.
         at: the weighted reward from which on an answer passes.
@@ -237,7 +237,7 @@ def make_prompt_map(
         ResumeError: a stage's file is missing or damaged.
         StorageError: a file cannot be written.
     """
-    paths = (folder / FOLDER / file_of_stage(stage) for stage in range(n_stages))
+    paths = (folder / FOLDER / file_of_stage(stage) for stage in stages)
     found = PromptMap.of(map(read_groups, paths), domains, n_rows=n_rows, at=at, predicted=predicted)
     write_columns(folder / FILE, found.columns(), {"at": at})
     shown = found.examples()

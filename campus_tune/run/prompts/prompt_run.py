@@ -18,22 +18,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from campus_tune.method.rounds import Rounds
 from campus_tune.model import compat
 from campus_tune.model.reward_trainers import sizes_of, stand_at
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.run.activity import FINISHING, SAVING, TRAINING
 from campus_tune.run.driven import DrivenRun, Report, finish_line
-from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.manifest import Beside
 from campus_tune.run.prompts import boundary
-from campus_tune.run.prompts.interim import Heard
+from campus_tune.run.prompts.leaving import expected_rates, map_prompts
 from campus_tune.run.prompts.loader import PromptLoader, SamplePrompts
-from campus_tune.run.prompts.rounds import Rounds
+from campus_tune.run.prompts.rewards import Heard
 from campus_tune.run.prompts.situation import PromptPosition, PromptSituation, outline, plan
+from campus_tune.run.prompts.state import beside, keep, restore, state_of
 from campus_tune.run.stream.finite import MANY_SKIPPED, Update
+from campus_tune.run.told.card import prompt_section
 from campus_tune.run.told.events import Warned
 from campus_tune.run.told.trackers import remember_runs
-from campus_tune.words.errors import AuditError, DataError, ResumeError, TrainerError
+from campus_tune.words.errors import AuditError, DataError, TrainerError
 from campus_tune.words.types import Json, RowArray
 
 if TYPE_CHECKING:
@@ -55,7 +57,6 @@ class PromptRun(DrivenRun):
         self.loaded: PromptLoader | None = None  # by this call of `train()`
         self.planned: PromptSituation | None = None
         self.position = PromptPosition()
-        self.generated_tokens = 0  # of answers that were trained, on all ranks
         self._heard: list[Heard] = []  # and not noted yet
 
     @property
@@ -68,6 +69,11 @@ class PromptRun(DrivenRun):
         if self.planned is None:
             raise compat.no_trainer()
         return self.planned
+
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens of all answers so far, on all ranks together."""
+        return self.situation.groups.generated_tokens
 
     def step_prompts(self) -> RowArray:
         """The prompts of the generations that the coming optimizer step trains of, each once, shape (n,)."""
@@ -117,7 +123,6 @@ class PromptRun(DrivenRun):
             state: the trainer's state; `max_steps` is known, `global_step` is above 0 when a checkpoint was loaded.
             saved: what `state()` gave when that checkpoint was written.
         """
-        del saved
         step, loader = state.global_step, self.loaded
         if loader is None:
             raise AuditError(
@@ -125,7 +130,7 @@ class PromptRun(DrivenRun):
                 "whatever sets trainer.get_train_dataloader after the CampusCallback was attached."
             )
         self.close()  # an attempt that broke off
-        self.planned, self._heard, self.generated_tokens = None, [], 0
+        self.planned, self._heard = None, []
         self.saver.refuse_strangers(step, state.max_steps)
         outlined = outline(
             self.trainer,
@@ -135,14 +140,19 @@ class PromptRun(DrivenRun):
             folder=self.folder,
             n_steps=state.max_steps,
         )
-        if step:
-            raise ResumeError("a run of prompts must begin anew, got a checkpoint. Train without resuming.")
-        stand_at(self.trainer, 0)
-        now, self.position = plan(outlined, self.saver, self._heard.append), PromptPosition()
+        if step == 0:
+            stand_at(self.trainer, 0)
+            now, self.position = plan(outlined, self.saver, self._heard.append), PromptPosition()
+            now.audit.begin()
+        else:
+            now, self.position = restore(
+                outlined, self.saver, self.loop, step, self.checkpoint, saved, self._heard.append
+            )
         self.planned = now
-        now.audit.begin()
         remember_runs(self.trainer)
-        if now.curriculum.needs_decision:
+        if step and saved and saved["epoch_ended"]:
+            self._leave_epoch()
+        elif now.curriculum.needs_decision:
             boundary.decide_next(now, self.position)
         if now.curriculum.finished:
             self.loop.make_up()
@@ -163,19 +173,33 @@ class PromptRun(DrivenRun):
         now, position = self.situation, self.position
         stopped = control.should_epoch_stop and not control.should_training_stop
         if stopped and now.curriculum.epoch == position.epoch:
+            if self.loop.inside_step:
+                warning = (
+                    f"a callback ended the epoch between the micro batches of step {position.steps + 1}. The trainer "
+                    "keeps the gradients of those it has had, so they are part of its next update. Set "
+                    "should_epoch_stop in on_step_end to leave out whole steps."
+                )
+                now.journal.take(Warned([warning]))
             self._note()
-            if position.inside or self.loop.inside_step:
-                self._finish_round()
-            if now.curriculum.epoch == position.epoch:
-                boundary.leave_epoch(now, position)
-            else:
-                boundary.close_stage(now, position)
-                boundary.decide_next(now, position)
-            stand_at(self.trainer, now.curriculum.step * now.rounds.micro_batches)
+            self._leave_epoch()
         self.loop.end_step()
+        now.kept.end_step()
         position.epoch = None
         if self.checkpoint is not None and now.curriculum.finished:
             control.should_training_stop = True
+
+    def _leave_epoch(self) -> None:
+        """The rest of the epoch is left out, that of a round which is begun, too; trl counts on from a border."""
+        now, position, epoch = self.situation, self.position, self.situation.curriculum.epoch
+        if position.inside or self.loop.inside_step:
+            self._finish_round()
+        if now.curriculum.epoch == epoch:
+            boundary.leave_epoch(now, position)
+        else:
+            boundary.close_stage(now, position)
+            boundary.decide_next(now, position)
+        stand_at(self.trainer, now.curriculum.step * now.rounds.micro_batches)
+        now.audit.begin()
 
     def begin_step(self) -> None:
         """An optimizer step begins."""
@@ -185,6 +209,7 @@ class PromptRun(DrivenRun):
         self.activities.current = TRAINING
         self.position.rate = compat.learning_rate(self.trainer)
         self.loop.begin_step()
+        self.situation.kept.begin_step()
         self.position.began = time.perf_counter()
 
     def before_update(self) -> None:
@@ -206,6 +231,7 @@ class PromptRun(DrivenRun):
             position.heard = False
             return
         self.loop.end_step()
+        now.kept.end_step()
         position.steps, position.inside = position.steps + 1, position.inside + 1
         position.rates, position.stage_steps = position.rates + position.rate, position.stage_steps + 1
         now.budget.seconds["training"] += time.perf_counter() - position.began
@@ -233,7 +259,7 @@ class PromptRun(DrivenRun):
         """Take what was heard since the last step."""
         now = self.situation
         for heard in self._heard:
-            expected = now.rates.pass_rate
+            expected = expected_rates(now.rates)
             now.groups.add(
                 heard.rows,
                 generation=heard.generation,
@@ -245,7 +271,6 @@ class PromptRun(DrivenRun):
                 contradicting=heard.contradicting,
             )
             now.rates.note(heard.rows, heard.weighted, when=heard.generation)
-            self.generated_tokens += int(np.sum(heard.completion_tokens))
         self._heard.clear()
 
     def complete_line(self, logs: dict[str, float]) -> None:
@@ -269,6 +294,7 @@ class PromptRun(DrivenRun):
             self.position.heard = True
         self._settle()
         with self.loop.saving(), self.saver.saving(checkpoint):
+            keep(now, checkpoint)
             yield
 
     def _settle(self) -> None:
@@ -290,7 +316,7 @@ class PromptRun(DrivenRun):
 
     def state(self) -> Json:
         """Everything a resumed run needs, as JSON; {} before the run is planned."""
-        return {}
+        return {} if self.planned is None else state_of(self.planned, self.position, self.loop)
 
     def finish(self) -> None:
         """The last lines, in the ledger and on the console; takes what hears and compares off the trainer."""
@@ -303,12 +329,10 @@ class PromptRun(DrivenRun):
                     self._finish_round()
                 boundary.close_stage(now, position)
             now.close()
+            map_prompts(now)
             self.finished = True
             now.journal.take(boundary.summed_up(now, position))
-        self.say_everything(self._leave_behind, [])
-
-    def _leave_behind(self, trainer: Trainer) -> None:
-        """What the run says of its prompts at its end, beside the ledger."""
+        self.say_everything()
 
     def close(self) -> None:
         """Take what hears and compares off the trainer, however training ended."""
@@ -318,7 +342,7 @@ class PromptRun(DrivenRun):
 
     def beside(self) -> Beside:
         """What a checkpoint that is saved now needs of the run's folder."""
-        return Beside(ledger=LEDGER, ledger_size=self.situation.journal.ledger.size)
+        return beside(self.situation)
 
     def add_hashing(self, seconds: float) -> None:
         """The record of a checkpoint took so long."""
@@ -334,4 +358,4 @@ class PromptRun(DrivenRun):
 
     def card_section(self) -> str | None:
         """What the model card says of the curriculum; None before the run is planned."""
-        return None
+        return None if self.planned is None else prompt_section(self.planned, self.position)

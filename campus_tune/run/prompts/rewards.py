@@ -15,6 +15,7 @@ import torch
 
 from campus_tune.model.peers import Peers
 from campus_tune.model.reward_seams import REWARDS, generation_of, listen
+from campus_tune.model.reward_trainers import names_of_rewards
 from campus_tune.run.prompts.reward_functions import Answers, asked_with_care
 from campus_tune.run.prompts.shown_tokens import token_key
 from campus_tune.words.errors import RewardError
@@ -88,7 +89,7 @@ class RewardWatch:
         rows = self._planned(generation)
         group, first = self._trainer.num_generations, self._peers.rank * len(prompts)
         answers = Answers(np.repeat(rows, group)[first : first + len(prompts)], prompts, completions)
-        with asked_with_care(self._trainer, function_names(self._trainer), answers):
+        with asked_with_care(self._trainer, names_of_rewards(self._trainer), answers):
             gathered = score(inputs, prompts, completions, completion_ids)
         rewards = gathered.detach().double().cpu().numpy()
         self._refuse(generation, rewards, np.repeat(rows, group))
@@ -96,7 +97,7 @@ class RewardWatch:
         every = [each for rank in self._peers.gather(told) for each in rank]
         answer, tokens = np.array(every, dtype=np.uint64).T.reshape(2, -1, group)
         weighted = weighted_rewards(self._trainer, rewards).reshape(-1, group)
-        names, by_group = function_names(self._trainer), rewards.reshape(len(rows), group, -1)
+        names, by_group = names_of_rewards(self._trainer), rewards.reshape(len(rows), group, -1)
         self._heard(
             Heard(
                 generation=generation,
@@ -131,7 +132,7 @@ class RewardWatch:
         if bad.any():
             place, function = (int(each[0]) for each in bad.nonzero())
             raise RewardError(
-                f"the reward {function_names(self._trainer)[function]!r} must be finite, got "
+                f"the reward {names_of_rewards(self._trainer)[function]!r} must be finite, got "
                 f"{rewards[place, function]} for an answer to row {rows[place]} in generation {generation}. "
                 + ("Load the reward model in float32 or bfloat16." if asks[function] else "Give None instead.")
             )
@@ -142,16 +143,6 @@ class RewardWatch:
                 f"for all answers to the rows {sorted(set(rows.tolist()))[:8]} and those before. Give a reward "
                 "function that judges these rows, or take them out of the training set."
             )
-
-
-def function_names(trainer: Trainer) -> list[str]:
-    """The trainer's names of its reward functions; those that are called alike are numbered."""
-    own: Any = trainer
-    names: list[str] = []
-    for name in own.reward_func_names:
-        again = sum(each == name or each.startswith(f"{name} (") for each in names)
-        names.append(f"{name} ({again + 1})" if again else name)
-    return names
 
 
 def weighted_rewards(trainer: Trainer, rewards: FloatArray) -> FloatArray:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from campus_tune.data.domains import Domains
 from campus_tune.data.prepared import column_names
@@ -27,30 +28,36 @@ from campus_tune.method.drawn import of_start
 from campus_tune.method.orders import order_rows
 from campus_tune.method.pass_rates import PassRates
 from campus_tune.method.policy import Policy
+from campus_tune.method.rounds import Rounds
 from campus_tune.method.selectors import Selector
 from campus_tune.method.view import PastStage
 from campus_tune.model import compat
 from campus_tune.model.peers import Peers
-from campus_tune.model.reward_trainers import divides_by_spread, longest_answer, names_of_rewards
+from campus_tune.model.reward_trainers import divides_by_spread, names_of_rewards
 from campus_tune.preview.forecast import quota_problems, stage_rows
 from campus_tune.recipe.blocks import DOMAIN
 from campus_tune.recipe.config import CampusConfig
+from campus_tune.recipe.passes_block import PassSettings
 from campus_tune.recipe.policy import cells_of, policy_of
 from campus_tune.run.activity import SCORING, Activities
 from campus_tune.run.drawing import Kinds
 from campus_tune.run.identity import Identity
-from campus_tune.run.prompts.interim import PromptAudit, PromptScoring, RewardWatch, row_keys
+from campus_tune.run.prompts.audit import PromptAudit, row_keys
+from campus_tune.run.prompts.identity import prompt_identity
+from campus_tune.run.prompts.kept import KeptGeneration
 from campus_tune.run.prompts.loader import PromptLoader
-from campus_tune.run.prompts.rounds import Rounds
+from campus_tune.run.prompts.rewards import Heard, RewardWatch
 from campus_tune.run.prompts.stage_groups import StageGroups
 from campus_tune.run.saver import Saver
 from campus_tune.run.situation import RECIPE
 from campus_tune.run.stream.finite import Finite, Update, likely_cause
 from campus_tune.run.told.events import Scored, Started, Warned
 from campus_tune.run.told.journal import Journal
+from campus_tune.scores.prompt_scoring import PromptScoring
 from campus_tune.scores.run_scores import Scores
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.files import atomic_write
+from campus_tune.words.hashing import text_keys
 from campus_tune.words.types import FloatArray
 
 if TYPE_CHECKING:
@@ -68,6 +75,7 @@ class PromptOutline:
         given: settings as the user gave them.
         config: the same, nulls filled in.
         loader: hands the prompts over.
+        keys: what each is known by, all its columns, shape (N,).
         scoring: scores them, and predicts how they will pass.
         activities: what this process is doing.
         folder: of the run.
@@ -83,6 +91,7 @@ class PromptOutline:
     given: CampusConfig
     config: CampusConfig
     loader: PromptLoader
+    keys: NDArray[np.uint64]
     scoring: PromptScoring
     activities: Activities
     folder: Path
@@ -132,7 +141,7 @@ class PromptOutline:
         def score_of(label: str) -> FloatArray:
             return scores.by_label[label]
 
-        policy = policy_of(config, n_rows=self.n_prompts, domains=domains, cells=cells, score_of=score_of)
+        policy = policy_of(config, n_rows=self.n_prompts, domains=domains, cells=cells, score_of=score_of, rates=rates)
         if policy is not None:
             stage = stage_rows(config, n_rows=self.n_prompts, global_batch=self.rounds.global_batch)
             if problems := quota_problems(policy, stage):
@@ -141,10 +150,11 @@ class PromptOutline:
 
     def make_rates(self) -> PassRates:
         """What rewards have shown of the prompts: nothing yet."""
-        return PassRates(
+        settings = self.config.passes or PassSettings()
+        return settings.rates(
             self.n_prompts,
             group=self.rounds.group,
-            scaled=divides_by_spread(self.trainer),
+            scaled_by_group=divides_by_spread(self.trainer),
             pools=self.domains.codes,
         )
 
@@ -177,6 +187,7 @@ class PromptSituation(PromptOutline):  # a longer list of the same kind, as `Sit
         groups: what those of the stage have shown.
         rewards: hears them.
         audit: compares what is answered and trained with the plan.
+        kept: keeps the generation in progress with a checkpoint.
         past: stages that are over.
         same_world: the checkpoint's random states are of this number of processes.
     """
@@ -188,6 +199,7 @@ class PromptSituation(PromptOutline):  # a longer list of the same kind, as `Sit
     groups: StageGroups
     rewards: RewardWatch
     audit: PromptAudit
+    kept: KeptGeneration
     past: list[PastStage] = field(default_factory=list)
     same_world: bool = True
 
@@ -216,6 +228,7 @@ class PromptPosition:
         rates: of the stage's steps so far, added up.
         stage_steps: how many these are.
         offered: the sub-curricula that there were to choose from for this stage.
+        warned: kinds of warnings about rewards that were given.
     """
 
     steps: int = 0
@@ -227,6 +240,7 @@ class PromptPosition:
     rates: float = 0.0
     stage_steps: int = 0
     offered: list[str] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
 
 
 def outline(
@@ -251,6 +265,7 @@ def outline(
         has_probes=False,
         domain_in_data=DOMAIN in column_names(rows),
         seed=args.seed if args.data_seed is None else args.data_seed,
+        by_rewards=True,
     )
     total_rounds, per_epoch = math.ceil(n_steps / rounds.steps), loader.rounds_per_epoch
     problems = config.draw.passes_problems(
@@ -261,31 +276,17 @@ def outline(
     )
     if problems:
         raise RecipeError(problems)
-    domains, kinds = Domains.read(rows, config.within), Kinds.read(config, trainer)
+    domains, kinds, keys = Domains.read(rows, config.within), Kinds.read(config, trainer), row_keys(loader.each())
     answers = n_steps * rounds.accumulation * rounds.micro_rows * rounds.world
-    scoring = PromptScoring.of(trainer, config, peers, training_tokens=float(answers * longest_answer(trainer)))
-    identity = Identity(
-        past={
-            "dataset": scoring.rows.fingerprint(),
-            "n_rows": len(rows),
-            "steps_per_epoch": loader.steps_per_epoch,
-            "global_batch": rounds.global_batch,
-            **{f"campus: {name}": value for name, value in config.past().items()},
-        },
-        future={
-            "total_steps": n_steps,
-            **kinds.fingerprints(),
-            **{f"campus: {name}": value for name, value in config.future().items()},
-        },
-        batch=rounds.record(),
-        prepared={},
-    )
+    scoring = PromptScoring.of(trainer, config, peers, n_answers=answers, groups=domains.codes)
+    identity = prompt_identity(trainer, config, loader, keys, domains, kinds, total_steps=n_steps)
     identity.refuse_different_ranks(peers)
     return PromptOutline(
         trainer=trainer,
         given=given,
         config=config,
         loader=loader,
+        keys=keys,
         scoring=scoring,
         activities=activities,
         folder=folder,
@@ -310,7 +311,7 @@ def _cause_in(trainer: Trainer) -> Callable[[Update], str]:
     return cause
 
 
-def plan(now: PromptOutline, saver: Saver, heard: Callable[..., None]) -> PromptSituation:
+def plan(now: PromptOutline, saver: Saver, heard: Callable[[Heard], None]) -> PromptSituation:
     """A new run.
 
     Args:
@@ -338,14 +339,14 @@ def plan(now: PromptOutline, saver: Saver, heard: Callable[..., None]) -> Prompt
     for label, values in scores.by_label.items():
         quantiles = np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).tolist()
         now.journal.take(Scored(label, quantiles, scores.notes[label]))
-    now.journal.take(Warned([*scores.warnings, *repeated_prompts(now.scoring.rows.content)]))
+    now.journal.take(Warned([*scores.warnings, *repeated_prompts(text_keys(now.scoring.texts.response_text))]))
     curriculum = now.make_curriculum(scores, policy)
     for label, notes in scores.notes.items():
         curriculum.bar(label, barred=notes.get("tells_apart") is False)
     return complete(now, scores, curriculum, rates, heard)
 
 
-def repeated_prompts(keys: np.ndarray) -> list[str]:
+def repeated_prompts(keys: NDArray[np.uint64]) -> list[str]:
     """What a person should know of prompts that are asked more than once; nothing where none is.
 
     Args:
@@ -357,10 +358,8 @@ def repeated_prompts(keys: np.ndarray) -> list[str]:
         return []
     n = int((counts[counts > 1] - 1).sum())
     named = ", ".join(map(str, again[:MOST_NAMED].tolist()))
-    return [
-        f"{n} of {len(keys)} prompts repeat an earlier one (first: rows {named}): each is drawn, and its pass rate "
-        "counted, as a prompt of its own."
-    ]
+    repeated = f"{n} of {len(keys)} prompts repeat an earlier one (first: rows {named})"
+    return [f"{repeated}: each is drawn, and its pass rate counted, as a prompt of its own."]
 
 
 def complete(
@@ -368,22 +367,23 @@ def complete(
     scores: Scores,
     curriculum: Curriculum,
     rates: PassRates,
-    heard: Callable[..., None],
+    heard: Callable[[Heard], None],
     *,
     same_world: bool = True,
 ) -> PromptSituation:
     """The last part of planning: what comes after it must not fail, for from here on there are hooks on the trainer."""
     trainer, loader = now.trainer, now.loader
     loader.curriculum = curriculum
-    keys = row_keys(loader.dataset)
+    domains = now.kinds.domains if now.domains.codes is None else now.domains
     return PromptSituation(
         **vars(now),
         scores=scores,
         curriculum=curriculum,
         rates=rates,
         selector=now.config.build_selector(),
-        groups=StageGroups(names_of_rewards(trainer), now.kinds.domains, at=rates.at),
+        groups=StageGroups(names_of_rewards(trainer), domains, at=rates.at),
         rewards=RewardWatch.on(trainer, heard, loader.planned),
-        audit=PromptAudit.on(trainer, loader.dataset, keys, loader.planned),
+        audit=PromptAudit.on(trainer, loader.dataset, now.keys, loader.planned),
+        kept=KeptGeneration(trainer, now.peers, micro_per_generation=now.rounds.micro_per_generation),
         same_world=same_world,
     )

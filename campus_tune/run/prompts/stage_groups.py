@@ -184,6 +184,11 @@ class StageGroups:
         """Those of the stage so far; None before its first."""
         return self._groups[0].joined(*self._groups[1:]) if self._groups else None
 
+    @property
+    def generated_tokens(self) -> int:
+        """Of all answers so far, those of the stage included."""
+        return int(self._sums[4]) + sum(int(groups.tokens.sum()) for groups in self._groups)
+
     def record(self, shuffled: float | None) -> Json:
         """What the ledger says of them at the stage's end; {} where there are none.
 
@@ -211,8 +216,8 @@ class StageGroups:
             },
             "pass_rate": own["pass_rate"],
             "by_domain": self._by_domain(groups),
-            "by_band": [groups.take(band_of(groups.expected) == band).shown(self.at) for band in range(BANDS)],
-            "generated_tokens": int(self._sums[4]) + int(groups.tokens.sum()),
+            "by_band": self._by_band(groups),
+            "generated_tokens": self.generated_tokens,
         }
 
     def _by_domain(self, groups: Groups) -> Json:
@@ -221,6 +226,11 @@ class StageGroups:
             return {}
         codes = self.domains.codes[groups.rows]
         return {self.domains.names[code]: groups.take(codes == code).shown(self.at) for code in np.unique(codes)}
+
+    def _by_band(self, groups: Groups) -> list[Json]:
+        """What the groups of each band of the expected pass rate have shown; [] where nothing was expected."""
+        bands = band_of(groups.expected)
+        return [groups.take(bands == band).shown(self.at) for band in range(BANDS)] if bands.max() >= 0 else []
 
     def close(self, folder: Path | None, stage: int, shuffled: float | None) -> None:
         """The stage is over: its groups become a file, and the next one begins.

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from campus_tune.recipe.config import CampusConfig
 from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.ledger import audited, read_ledger
+from campus_tune.run.ledger_lines import audit_words
+from campus_tune.run.told.prompt_lines import answered_line
 from campus_tune.run.told.steering_lines import summed_up
 from campus_tune.run.told.weight_lines import card_line
 from campus_tune.words.files import atomic_write
+from campus_tune.words.types import Json
 
 if TYPE_CHECKING:
     from transformers import Trainer
 
+    from campus_tune.run.prompts.situation import PromptPosition, PromptSituation
     from campus_tune.run.situation import Situation
 
 TAGS = ["campus", "curriculum-learning"]
@@ -28,34 +33,64 @@ def section(now: Situation) -> str:
 
     A checkpoint's card says at which step it was written: the audit of what is trained by then is no verdict yet.
     """
-    watch, chosen = now.watch, {name: rows for name, rows in now.curriculum.rows_by_choice.items() if rows}
-    rows_drawn = max(1, sum(chosen.values()))
-    events = read_ledger(now.folder / LEDGER)
+    watch, events = now.watch, read_ledger(now.folder / LEDGER)
     told = (event for event in events if event["event"] in OF_ROWS and "sentence" in event)
     of_rows = [f"{OF_ROWS[event['event']]}: {event['sentence']}" for event in told]
-    weighted = card_line(events)
+    weighted, over = card_line(events), _is_over(events)
     audit = audited(watch.checked, watch.passed, labels=watch.labels_seen)
-    over = any(event["event"] == "end" for event in events)
-    step, total = now.curriculum.step, now.curriculum.total_steps
     lines = [
-        BEGINS,
-        "## Curriculum",
-        "",
-        "Trained with [CAMPUS](https://arxiv.org/abs/2509.13790)-style curriculum learning by campus_tune:",
-        "",
-        f"- rows by sub-curriculum: {', '.join(f'{name} {rows / rows_drawn:.0%}' for name, rows in chosen.items())}",
-        f"- order audit: {audit}" if over else f"- not over: this is a checkpoint at step {step:,} of {total:,}",
-        *([f"- {weighted}"] if over and weighted else []),
-        *(f"- {sentence}" for sentence in summed_up(events)),
-        f"- cost of the curriculum: {now.budget.shares()['all']:.1%} of the training compute",
-        *(f"- {sentence}" for sentence in of_rows),
-        "",
-        "```yaml",
-        now.config.to_yaml().rstrip(),
-        "```",
-        ENDS,
+        "rows by sub-curriculum: " + _shares(now.curriculum.rows_by_choice),
+        f"order audit: {audit}" if over else _at_step(now.curriculum.step, now.curriculum.total_steps),
+        *([weighted] if over and weighted else []),
+        *summed_up(events),
+        f"cost of the curriculum: {now.budget.shares()['all']:.1%} of the training compute",
+        *of_rows,
     ]
-    return "\n".join(lines) + "\n"
+    return _whole(
+        "Trained with [CAMPUS](https://arxiv.org/abs/2509.13790)-style curriculum learning", lines, now.config
+    )
+
+
+def prompt_section(now: PromptSituation, position: PromptPosition) -> str:
+    """The same of a run that is driven by reward.
+
+    Args:
+        now: the run.
+        position: where it is.
+    """
+    events = read_ledger(now.folder / LEDGER)
+    mapped = [event["sentence"] for event in events if event["event"] == "prompt_map"]
+    over = _is_over(events)
+    answered = answered_line(events[-1]) if over else None
+    lines = [
+        "prompts by sub-curriculum: " + _shares(now.curriculum.rows_by_choice),
+        f"order audit: {audit_words(events[-1])}" if over else _at_step(position.steps, now.total_steps),
+        *([f"answers: {answered}"] if answered else []),
+        f"cost of the curriculum: {now.budget.shares()['all']:.1%} of the training compute",
+        *(f"the map of its prompts: {sentence}" for sentence in mapped[-1:]),
+    ]
+    return _whole("Trained by reward with a curriculum of prompts", lines, now.config)
+
+
+def _is_over(events: Sequence[Json]) -> bool:
+    return any(event["event"] == "end" for event in events)
+
+
+def _shares(by_choice: Mapping[str, int]) -> str:
+    """Which part each sub-curriculum gave."""
+    n = max(1, sum(by_choice.values()))
+    return ", ".join(f"{name} {rows / n:.0%}" for name, rows in by_choice.items() if rows)
+
+
+def _at_step(step: int, total: int) -> str:
+    return f"not over: this is a checkpoint at step {step:,} of {total:,}"
+
+
+def _whole(how: str, lines: Sequence[str], config: CampusConfig) -> str:
+    """The section: what it is, lines, settings."""
+    said = [f"- {line}" for line in lines]
+    settings = ["```yaml", config.to_yaml().rstrip(), "```"]
+    return "\n".join([BEGINS, "## Curriculum", "", f"{how} by campus_tune:", "", *said, "", *settings, ENDS]) + "\n"
 
 
 def add_to_card(trainer: Trainer, section_now: Callable[[], str | None]) -> Callable[[Trainer], None] | None:

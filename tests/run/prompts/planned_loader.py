@@ -75,5 +75,5 @@ class PlannedRun(TrainerCallback):
             self.before_step(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        del args, state, control, given
-        self.audit.settle()
+        del args, control, given
+        self.audit.settle(state.global_step)

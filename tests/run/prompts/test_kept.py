@@ -27,10 +27,17 @@ from campus_tune.run.prompts.kept import (
 from campus_tune.words.errors import ResumeError, StorageError
 from campus_tune.words.sealed_json import read_sealed, write_sealed
 from campus_tune.words.types import Json
-from tests.run.prompts.tiny_rewards import first_token, prompts, reward_trainer
+from tests.run.prompts import tiny_prompts
+from tests.run.prompts.tiny_prompts import passes, prompts
 from tests.run.tiny_run import history_of
 
 JSON, TENSORS = "campus_generation-0.json", "campus_generation-0.safetensors"
+
+
+def reward_trainer(out: Path, kind: str = "grpo", **settings: Any) -> Any:
+    """Without a curriculum."""
+    defaults: Json = {"max_steps": 6, "train": 24, "gradient_accumulation_steps": 1, "lr_scheduler_type": "linear"}
+    return tiny_prompts.reward_trainer(out, kind, config=False, **{**defaults, **settings})
 
 
 class Keep(TrainerCallback):
@@ -59,11 +66,6 @@ def weights_of(trainer: Any) -> torch.Tensor:
     return torch.cat([values.detach().flatten() for values in trainer.model.parameters()])
 
 
-def lines_of(trainer: Any) -> list[Json]:
-    """The log without the loss of a window that a checkpoint cuts: `loop_state` keeps that one."""
-    return [{name: value for name, value in line.items() if name != "step_time"} for line in history_of(trainer)]
-
-
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("model")
@@ -72,16 +74,13 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 INSIDE = [
-    pytest.param({"gradient_accumulation_steps": 2, "steps_per_generation": 4}, 3, id="half a generation a step"),
-    pytest.param({"steps_per_generation": 4}, 3, id="a quarter of a generation a step"),
-    pytest.param({"gradient_accumulation_steps": 2, "num_iterations": 2}, 3, id="between two iterations"),
-    pytest.param({"gradient_accumulation_steps": 2, "steps_per_generation": 4}, 4, id="at a border"),
-    pytest.param({"gradient_accumulation_steps": 2, "steps_per_generation": 1}, 3, id="two generations a step"),
+    pytest.param("grpo", {"steps_per_generation": 4}, 3, id="a quarter of a generation a step"),
+    pytest.param("rloo", {"gradient_accumulation_steps": 2, "num_iterations": 2}, 3, id="between two iterations"),
+    pytest.param("grpo", {"gradient_accumulation_steps": 2, "steps_per_generation": 4}, 4, id="at a border"),
 ]
 
 
-@pytest.mark.parametrize("kind", ["grpo", "rloo"])
-@pytest.mark.parametrize(("settings", "at"), INSIDE)
+@pytest.mark.parametrize(("kind", "settings", "at"), INSIDE)
 def test_a_resume_inside_a_generation_and_at_its_border_goes_on_with_the_same_answers(
     tmp_path: Path, kind: str, settings: Json, at: int
 ) -> None:
@@ -92,7 +91,7 @@ def test_a_resume_inside_a_generation_and_at_its_border_goes_on_with_the_same_an
     rest = reward_trainer(tmp_path, kind, **settings)
     Keep(rest, checkpoint)
     rest.train(resume_from_checkpoint=str(checkpoint))
-    assert lines_of(rest) == lines_of(whole)
+    assert history_of(rest) == history_of(whole)
     assert float((weights_of(rest) - weights_of(whole)).abs().max()) == 0.0
     inside = at * whole.args.gradient_accumulation_steps % (whole.args.steps_per_generation * whole.num_iterations)
     assert (read_sealed(checkpoint / JSON)["pieces"] is not None) == (inside > 0)  # a border has nothing to keep
@@ -124,7 +123,7 @@ def test_so_it_does_with(tmp_path: Path, model_folder: str, settings: Json) -> N
     rest = reward_trainer(tmp_path, **cut, **settings)
     Keep(rest, tmp_path / "checkpoint-3")
     rest.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
-    assert lines_of(rest) == lines_of(whole)
+    assert history_of(rest) == history_of(whole)
     assert float((weights_of(rest) - weights_of(whole)).abs().max()) == 0.0
     assert (tmp_path / "checkpoint-3" / REFERENCE).exists() == ("sync_ref_model" in settings)
 
@@ -136,14 +135,14 @@ def logs_more(completion_ids: Any, cut: Any, log_extra: Any, **_: Any) -> list[f
     """Rewards none of a prompt's answers now and then, and fills two more columns; JSON knows one of them."""
     log_extra("first", [ids[0] for ids in completion_ids])
     log_extra("odd", [float("nan") for _ in completion_ids])
-    rewards = first_token(completion_ids, cut)
+    rewards = passes(completion_ids, cut)
     return [None if below == 0 else reward for below, reward in zip(cut, rewards, strict=True)]
 
 
 def test_the_table_of_completions_goes_on_and_what_json_cannot_hold_is_left_out_with_a_word(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = {"steps_per_generation": 4, "log_completions": True, "reward_funcs": logs_more}
+    settings = {"steps_per_generation": 4, "log_completions": True, "rewards": logs_more}
     whole = reward_trainer(tmp_path, save_steps=3, **settings)
     Keep(whole)
     whole.train()
@@ -267,7 +266,7 @@ def test_arrays_that_are_missing_or_cannot_be_written_are_named(tmp_path: Path) 
 
 
 def test_conversations_and_their_log_are_kept_too(tmp_path: Path) -> None:
-    rows = prompts(8).map(lambda row: {"prompt": [{"role": "user", "content": row["prompt"]}]})
+    rows = [{**row, "prompt": [{"role": "user", "content": row["prompt"]}]} for row in prompts(8)]
     settings = {"steps_per_generation": 4, "log_completions": True, "train": rows, "max_steps": 4}
     whole = reward_trainer(tmp_path, save_steps=2, **settings)
     Keep(whole)

@@ -62,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def record(folder: Path) -> Json:
     predicted = np.linspace(0, 1, 7)
-    return make_prompt_map(folder, 3, DOMAINS, n_rows=7, at=1.0, texts=say, predicted=predicted)
+    return make_prompt_map(folder, range(3), DOMAINS, n_rows=7, at=1.0, texts=say, predicted=predicted)
 
 
 @pytest.mark.usefixtures("record")
@@ -103,7 +103,7 @@ def test_the_hardest_and_easiest_are_kept_with_their_texts(folder: Path) -> None
 
 def test_prompts_without_domains_or_prediction_have_a_map_too(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "prompt_rewards").symlink_to(folder / "prompt_rewards")
-    found = make_prompt_map(tmp_path, 2, Domains(), n_rows=7, at=1.0, texts=say)
+    found = make_prompt_map(tmp_path, range(2), Domains(), n_rows=7, at=1.0, texts=say)
     assert found["by_domain"] == {}
     assert np.isnan(read_columns(tmp_path / FILE)[0]["predicted"]).all()
 

@@ -28,9 +28,6 @@ class Answered(TrainerCallback):
         self.asked: list[list[str]] = []
         self.planned: list[list[int]] = []
 
-    def on_train_begin(self, *_: Any, **kwargs: Any) -> None:
-        """Every other hook is in place by now."""
-
     def watch(self, trainer: Any) -> Answered:
         generate = trainer._generate
 
@@ -56,9 +53,7 @@ def test_prompts_are_answered_as_planned(kind: str, setting: str, tmp_path: Path
     trainer.train()
     texts, rounds = trainer.train_dataset["prompt"], seen.run.situation.rounds
     asked = [row for prompts in seen.asked for row in map(texts.index, prompts)]
-    every = [rows for rows in seen.planned]
-    if rounds.steps > 1:  # several steps of one generation
-        every = every[:: rounds.steps]
+    every = seen.planned[:: rounds.steps]  # of several steps of one generation, the first
     assert asked == np.repeat([row for rows in every for row in rows], GROUP).tolist()
     assert len(set(asked)) == len(asked) // GROUP  # one epoch: none comes twice
     (end,) = events(tmp_path, "end")

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from trl.trainer.utils import shutdown_event_loop_in_daemon
 
-from campus_tune.run.prompts.rewards import RewardWatch, function_names, spreads, weighted_rewards
+from campus_tune.model.reward_trainers import names_of_rewards
+from campus_tune.run.prompts.rewards import RewardWatch, spreads, weighted_rewards
 from campus_tune.words.errors import RewardError
 from tests.run.prompts.planned_loader import PlannedRun
 from tests.run.prompts.tiny_prompts import GROUP, passes, reward_trainer
@@ -43,15 +47,20 @@ class Judge(torch.nn.Module):
 
 
 @pytest.fixture(scope="module")
-def trainer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A GRPOTrainer with four rewards of every kind."""
-    return reward_trainer(
+    made = reward_trainer(
         tmp_path_factory.mktemp("rewards"),
         config=False,
         rewards=[passes, brief, later, Judge()],
         trainer_args={"reward_processing_classes": [None, None, None, tokenizer()]},
         reward_weights=[0.9, 0.1, 0.0, 0.2],
     )
+    yield made
+    made.async_loop.call_soon_threadsafe(made.async_loop.stop)  # trl would stop it at exit, and never close it
+    made.async_loop_thread.join()
+    made.async_loop.close()
+    atexit.unregister(shutdown_event_loop_in_daemon)
 
 
 @pytest.fixture
@@ -172,7 +181,7 @@ def test_a_reward_model_that_gives_no_number_stops_the_run(trainer: Any, weight:
     judge.weight.data.fill_(weight)
     try:
         with pytest.raises(
-            RewardError, match=r"the reward 'judge' must be finite, got (nan|inf) .* row 4 in generation 0"
+            RewardError, match=r"the reward 'judge' must be finite, got (nan|inf) .* row 8 in generation 0"
         ):
             PlannedRun(trainer).train()
     finally:
@@ -211,7 +220,6 @@ def test_one_answer_with_two_rewards_contradicts_itself(trainer: Any, rewards: A
 
     trainer._generate = generate
     run = PlannedRun(trainer, 1)
-    run.audit.close()
     try:
         run.train()
     finally:
@@ -266,7 +274,7 @@ def test_groups_spread_where_two_known_rewards_differ() -> None:
 
 
 def test_functions_that_are_called_alike_are_numbered() -> None:
-    assert function_names(SimpleNamespace(reward_func_names=["a", "b", "a", "a"])) == ["a", "b", "a (2)", "a (3)"]
+    assert names_of_rewards(made_up([], reward_func_names=["a", "b", "a", "a"])) == ("a", "b", "a (2)", "a (3)")
 
 
 @pytest.mark.parametrize(("way", "expected"), [("sum_then_normalize", False), ("normalize_then_sum", True)])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from transformers import TrainerCallback
 
 from campus_tune.words.types import Json
 from tests.libraries import CHECKPOINTING
@@ -68,6 +70,8 @@ def reward_trainer(
     model: Any = None,
     rewards: Any = passes,
     callbacks: Sequence[Any] = (),
+    before: Sequence[Any] = (),
+    lora: bool = False,
     trainer_args: Mapping[str, Any] | None = None,
     trainer_class: Any = None,
     **given: Any,
@@ -82,12 +86,15 @@ def reward_trainer(
         model: instead of `tiny_model()`.
         rewards: of the trainer's `reward_funcs`.
         callbacks: further callbacks, after the CampusCallback.
+        before: further callbacks, before it; `SavesInside` among them is told of the trainer.
+        lora: train a LoRA with dropout on all linear layers instead of all weights.
         trainer_args: further arguments of the trainer.
         trainer_class: instead of trl's own.
         given: further arguments of its configuration.
     """
     import torch
     import trl
+    from peft import LoraConfig
 
     from campus_tune.demo.tiny import tiny_model
     from campus_tune.run.callback import CampusCallback
@@ -98,12 +105,36 @@ def reward_trainer(
     if isinstance(train, Sequence):
         train = dataset(train)
     ours = [] if config is False else [CampusCallback({} if config is None else config)]
-    return (trainer_class or getattr(trl, f"{kind.upper()}Trainer"))(
+    made = (trainer_class or getattr(trl, f"{kind.upper()}Trainer"))(
         model if model is not None else tiny_model(),
         reward_funcs=rewards,
         args=reward_config(out, kind, **given),
         train_dataset=train,
         processing_class=tokenizer(),
-        callbacks=[*ours, *callbacks],
+        peft_config=LoraConfig(r=4, lora_dropout=0.2, target_modules="all-linear") if lora else None,
+        callbacks=[*before, *ours, *callbacks],
         **(trainer_args or {}),
     )
+    for one in before:
+        if isinstance(one, SavesInside):
+            one.trainer = made
+    return made
+
+
+class SavesInside(TrainerCallback):
+    """A callback before ours that saves by itself every second step, each time in another event of it."""
+
+    EVENTS = ("on_substep_end", "on_step_end", "on_step_begin", "on_pre_optimizer_step")
+
+    def __init__(self) -> None:
+        self.trainer: Any = None
+        for turn, name in enumerate(self.EVENTS):
+            setattr(self, name, self._saver(turn))
+
+    def _saver(self, turn: int) -> Callable[..., None]:
+        def save(args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            del args, control, kwargs
+            if state.global_step > 0 and state.global_step % (2 * len(self.EVENTS)) == 2 * turn:
+                self.trainer._save_checkpoint(self.trainer.model, trial=None)
+
+        return save

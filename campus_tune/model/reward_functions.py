@@ -7,9 +7,10 @@ a recipe's rewards is run. Nothing of the `campus:` block is.
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from campus_tune.words.wording import shown
 if TYPE_CHECKING:
     from trl.scripts.grpo import GRPOScriptArguments
 
+HANDED = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments")
 VERIFIED = ("accuracy_reward", "reasoning_accuracy_reward")  # by a package that TRL does not ask for
 PLAIN = (*VERIFIED, "think_format_reward")
 PUNISHMENT = "get_soft_overlong_punishment"
@@ -94,3 +96,36 @@ def load_reward(name: str) -> Callable[..., Any]:
             f"`reward_funcs: {name}` must be a function of {module}, got {got}.{nearest(function, there)} Correct it."
         )
     return reward
+
+
+def missing_columns(rewards: Sequence[Any], columns: Collection[str]) -> list[str]:
+    """What is wrong with functions that read a column which the rows do not have: they would fail at the first answers.
+
+    >>> def is_right(completions, answer, **_): ...
+    >>> missing_columns([is_right], ["prompt", "solution"])
+    ["`reward_funcs: is_right` must find the column 'answer' in the rows, got prompt, solution. Add or rename it."]
+
+    Args:
+        rewards: of `load_rewards`.
+        columns: of the rows.
+    """
+    problems = []
+    for reward in rewards:
+        if not callable(reward) or isinstance(reward, type):
+            continue
+        try:
+            read = inspect.signature(reward).parameters.values()
+        except (TypeError, ValueError):  # of a function that is not written in Python
+            continue
+        asked = [
+            one.name
+            for one in read
+            if one.default is one.empty and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+        ]
+        problems += [
+            f"`reward_funcs: {getattr(reward, '__name__', reward)}` must find the column {name!r} in the rows, got "
+            f"{', '.join(columns)}. Add or rename it."
+            for name in asked
+            if name not in {*HANDED, *columns}
+        ]
+    return problems
