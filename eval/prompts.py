@@ -238,8 +238,8 @@ def tables(runs: Mapping[str, Mapping[int, Json]]) -> str:
             seeds = sorted(set(of_arm) & set(runs[RANDOM]))
             ours = np.array([gained(of_arm[seed], end[seed]) for seed in seeds])
             beside = ours - [gained(runs[RANDOM][seed], end[seed]) for seed in seeds]
-            low, high = interval(beside.tolist()) if len(seeds) > 1 else (np.nan, np.nan)
-            told = "" if arm == RANDOM else f"{beside.mean():+.3f} ({low:+.3f} to {high:+.3f})"
+            mean, half = interval(beside.tolist())
+            told = "" if arm == RANDOM else f"{mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f})"
             cells += [f"{ours.mean():+.3f}", told]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
