@@ -77,12 +77,6 @@ def sizes_of(trainer: Trainer) -> dict[str, int]:
     }
 
 
-def longest_answer(trainer: Trainer) -> int:
-    """Tokens of an answer at most."""
-    reward: Any = trainer
-    return int(reward.max_completion_length)
-
-
 def divides_by_spread(trainer: Trainer) -> bool:
     """Whether what a group's rewards are worth is divided by how far they are apart."""
     return str(getattr(trainer, "scale_rewards", "none")) in ("group", "True")

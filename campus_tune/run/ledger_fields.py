@@ -147,7 +147,6 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         "tokens": "of its rows",
         "rows_digest": "a hash of the rows in their sequence: equal in runs that train the same",
         "rows_by_choice": "rows so far by the sub-curriculum that gave them",
-        "prediction": "how well pass rates are predicted for prompts that were never tried",
         "progress": "of the run towards the handover, by its clock, in [0, 1]",
         "offers": "what there was to choose from",
         "offers.name": "the metric's label",

@@ -162,9 +162,25 @@ def predict_pass_rates(rates: PassRates, features: PromptFeatures) -> PassPredic
         rates: what rewards have shown; what was forgotten of them counts no more.
         features: of all prompts.
     """
-    tried = np.flatnonzero(rates.tries > 0)
-    latest = np.sort(tried[np.argsort(-rates.last[tried], kind="stable")[:MOST_TRIED]])
-    return predict_shares(rates.passes[latest], rates.tries[latest], features, rows=latest)
+    rows = _latest(rates.tries, rates)
+    return predict_shares(rates.passes[rows], rates.tries[rows], features, rows=rows)
+
+
+def predict_spreads(rates: PassRates, features: PromptFeatures) -> PassPrediction:
+    """The chance that a group of answers has a spread, of every prompt, where rewards are of more than two values.
+
+    Args:
+        rates: what rewards have shown.
+        features: of all prompts.
+    """
+    rows = _latest(rates.groups, rates)
+    return predict_shares(rates.spreads[rows], rates.groups[rows], features, rows=rows)
+
+
+def _latest(trials: FloatArray, rates: PassRates) -> IntArray:
+    """The prompts with trials, those tried last where there are many, rising."""
+    tried = np.flatnonzero(trials > 0)
+    return np.sort(tried[np.argsort(-rates.last[tried], kind="stable")[:MOST_TRIED]])
 
 
 def predict_shares(

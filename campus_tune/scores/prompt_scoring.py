@@ -28,14 +28,14 @@ from campus_tune.model.peers import Peers
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.passes_block import PassSettings
 from campus_tune.scores.asking import Asking, prediction_warnings
-from campus_tune.scores.pass_prediction import FEWEST_TRIED, PassPrediction, PromptFeatures, predict_pass_rates
+from campus_tune.scores.pass_prediction import FEWEST_TRIED, PromptFeatures, predict_pass_rates, predict_spreads
 from campus_tune.scores.passages import Passages
 from campus_tune.scores.planning import MOST_PROCESSES, open_cache
 from campus_tune.scores.prompt_features import prompt_features
 from campus_tune.scores.questions import Questions, unscored
 from campus_tune.scores.run_scores import Scores
 from campus_tune.words.hashing import text_keys
-from campus_tune.words.types import FloatArray, IntArray, RowTexts
+from campus_tune.words.types import FloatArray, IntArray, Json, RowTexts
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -128,22 +128,31 @@ class PromptScoring:
         """The budget that would have paid for scores of all prompts."""
         return rounded_up(self.budget.ratio * float(self.asking.start_tokens().sum()) / self.budget.training_tokens)
 
-    def predict(self, rates: PassRates, scores: Mapping[str, FloatArray]) -> PassPrediction | None:
-        """The pass rate of every prompt as those tell it that were tried: the same on every rank.
+    def renew(self, rates: PassRates, scores: Mapping[str, FloatArray]) -> Json | None:
+        """Tell the pass rates what to expect of every prompt, as those tell it that were tried: on every rank the same.
+
+        Where rewards are of more than two values, also the chance that a group has a spread, which is what is drawn by.
 
         Args:
-            rates: what rewards have shown so far.
+            rates: what rewards have shown so far; what they expect is renewed.
             scores: of the recipe's metrics by label, each of shape (N,).
 
         Returns:
-            None where too few prompts were tried to say anything, and where the recipe asks for no predictions.
+            What the ledger says of it; None where too few prompts were tried to say anything, and where the recipe
+            asks for no predictions.
         """
         if not (self.config.passes or PassSettings()).predict or np.count_nonzero(rates.tries) < FEWEST_TRIED:
             return None
         began = time.perf_counter()
-        found = self.peers.led(lambda: predict_pass_rates(rates, self._read_features(scores)))
+        passing = self.peers.led(lambda: predict_pass_rates(rates, self._read_features(scores)))
+        rates.expect(passing.rate, passing.worth)
+        told = {"of": "pass_rate", **passing.told()}
+        if not rates.two_valued:
+            spread = self.peers.led(lambda: predict_spreads(rates, self._read_features(scores)))
+            rates.expect_spread(spread.rate, spread.worth)
+            told = {"of": "spread", **spread.told()}
         self.budget.charge(PREDICTION, 0, time.perf_counter() - began)
-        return found
+        return told
 
     def _read_features(self, scores: Mapping[str, FloatArray]) -> PromptFeatures:
         """Read once in a run."""

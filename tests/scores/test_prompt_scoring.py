@@ -194,18 +194,53 @@ def test_features_are_all_that_is_known_of_the_prompts(trainer: Any) -> None:
 def test_pass_rates_are_predicted_from_what_costs_nothing(trainer: Any) -> None:
     made, rates = scoring(trainer, "length"), PassRates(N, group=GROUP)
     scores = made.start()
-    assert made.predict(rates, scores.by_label) is None
+    assert made.renew(rates, scores.by_label) is None
+    assert (rates.rate == 0.5).all()
     rng, easy = np.random.default_rng(0), np.array([row["level"] < 40 for row in ROWS])
     rows = np.arange(0, N, 2)
     rates.note(rows, (rng.random((len(rows), GROUP)) < np.where(easy, 0.9, 0.1)[rows, None]).astype(float), when=0)
-    found = made.predict(rates, scores.by_label)
-    assert found is not None
-    assert "level" in found.used
+    told = made.renew(rates, scores.by_label)
+    assert told is not None
+    assert (told["of"], told["prompts"], told["worth"]) == ("pass_rate", N // 2, rates.worth)
+    assert "level" in told["used"]
     untried = np.arange(1, N, 2)
-    assert found.rate[untried][easy[untried]].mean() > found.rate[untried][~easy[untried]].mean() + 0.5
+    assert rates.rate[untried][easy[untried]].mean() > rates.rate[untried][~easy[untried]].mean() + 0.5
     assert made.budget.seconds["prediction"] > 0
     assert made.budget.shares()["prediction"] == 0
-    assert scoring(trainer, "length", predict=False).predict(rates, scores.by_label) is None
+    assert scoring(trainer, "length", predict=False).renew(rates, scores.by_label) is None
+
+
+def test_rewards_of_more_than_two_values_are_predicted_by_whether_a_group_has_a_spread(trainer: Any) -> None:
+    made, rates = scoring(trainer, "length"), PassRates(N, group=GROUP)
+    scores = made.start()
+    rows, easy = np.arange(0, N, 2), np.array([row["level"] < 40 for row in ROWS])
+    rewards = np.where(easy[rows, None], 0.3, np.array([0.1, 0.2, 0.3, 0.4]))
+    rates.note(rows, rewards, when=0)
+    told = made.renew(rates, scores.by_label)
+    assert told is not None
+    assert told["of"] == "spread"
+    a, b = rates.spread_posterior()
+    chance = (a / (a + b))[1::2]
+    assert chance[~easy[1::2]].mean() > chance[easy[1::2]].mean() + 0.5
+
+
+def test_a_resumed_run_predicts_the_same_without_scoring_anew(trainer: Any) -> None:
+    """Nothing is remembered between two predictions but what pass rates and scores say."""
+    going = scoring(trainer, "length", "loss", answer="answer", budget=10)
+    scores = going.start()
+    rates = [PassRates(N, group=GROUP) for _ in range(2)]
+    rng = np.random.default_rng(1)
+    for when in range(3):
+        rows = np.arange(when * 20, when * 20 + 20)
+        rewards = (rng.random((20, GROUP)) < 0.5).astype(float)
+        rates[0].note(rows, rewards, when=when)
+        if when < 2:
+            going.renew(rates[0], scores.by_label)
+    rates[1].load(rates[0].state())
+    resumed = scoring(trainer, "length", "loss", answer="answer", budget=10)
+    told = [made.renew(each, scores.by_label) for made, each in zip((going, resumed), rates, strict=True)]
+    assert told[0] == told[1]
+    np.testing.assert_array_equal(rates[0].rate, rates[1].rate)
 
 
 def test_what_predictions_took_is_remembered_by_a_checkpoint(trainer: Any) -> None:

@@ -1,7 +1,7 @@
 """All that happens between two stages of a run that is driven by reward, and at the end of the last one.
 
-    close_stage    what its groups have shown: rewards, how many gave a gradient, the audit
-    decide_next    what is predicted of the prompts by now, and the next choice
+    close_stage    what its groups have shown: rewards, how many gave a gradient, the audit; what that predicts of others
+    decide_next    the next choice
 
 Every rank comes here at the same step with the same numbers: the trainer gathers rewards anyway.
 """
@@ -29,6 +29,8 @@ def close_stage(now: PromptSituation, position: PromptPosition) -> bool:
     stage, curriculum = now.curriculum.stage, now.curriculum
     if stage is None or curriculum.step == stage.first_step:
         return False
+    with now.activities(DECIDING):  # what the stage has shown tells of the prompts that were never tried
+        prediction = now.scoring.renew(now.rates, now.scores.by_label)
     shuffled = now.rates.shuffled_share()
     end: Json = {
         "stage": stage.index,
@@ -38,6 +40,7 @@ def close_stage(now: PromptSituation, position: PromptPosition) -> bool:
         **now.groups.record(shuffled),
         "learning_rate": position.rates / max(1, position.stage_steps),  # mean of its steps
         "audit": audit(now),
+        "prediction": prediction,
         "cost": now.budget.shares(),
         "seconds": _seconds(now),
     }
@@ -71,9 +74,6 @@ def decide_next(now: PromptSituation, position: PromptPosition) -> None:
     if curriculum.finished:
         return
     with now.activities(DECIDING):
-        prediction = now.peers.from_leader(now.scoring.predict(now.rates))
-        if prediction is not None:
-            now.rates.expect(prediction.rate, prediction.worth)
         choice = decide(
             curriculum, now.selector, _measures_nothing, history=History(now.past), agree=now.peers.from_leader
         )
@@ -86,8 +86,6 @@ def decide_next(now: PromptSituation, position: PromptPosition) -> None:
         )
         steps = min(stage.n_steps * rounds.steps, now.total_steps - position.steps)
         record |= {"step": position.steps, "steps": steps, "generation": now.generation}
-        if prediction is not None:
-            record["prediction"] = now.scoring.told(prediction)
         position.offered = list(choice.offered)
     now.journal.take(Decided(record, {}, now.budget.spent_share()))
 

@@ -33,7 +33,7 @@ from campus_tune.method.selectors import Selector
 from campus_tune.method.view import PastStage
 from campus_tune.model import compat
 from campus_tune.model.peers import Peers
-from campus_tune.model.reward_trainers import divides_by_spread, longest_answer, names_of_rewards
+from campus_tune.model.reward_trainers import divides_by_spread, names_of_rewards
 from campus_tune.preview.forecast import quota_problems, stage_rows
 from campus_tune.recipe.blocks import DOMAIN
 from campus_tune.recipe.config import CampusConfig
@@ -44,7 +44,6 @@ from campus_tune.run.drawing import Kinds
 from campus_tune.run.identity import Identity
 from campus_tune.run.prompts.audit import PromptAudit, row_keys
 from campus_tune.run.prompts.identity import prompt_identity
-from campus_tune.run.prompts.interim import PromptScoring
 from campus_tune.run.prompts.kept import KeptGeneration
 from campus_tune.run.prompts.loader import PromptLoader
 from campus_tune.run.prompts.rewards import Heard, RewardWatch
@@ -54,9 +53,11 @@ from campus_tune.run.situation import RECIPE
 from campus_tune.run.stream.finite import Finite, Update, likely_cause
 from campus_tune.run.told.events import Scored, Started, Warned
 from campus_tune.run.told.journal import Journal
+from campus_tune.scores.prompt_scoring import PromptScoring
 from campus_tune.scores.run_scores import Scores
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.files import atomic_write
+from campus_tune.words.hashing import text_keys
 from campus_tune.words.types import FloatArray
 
 if TYPE_CHECKING:
@@ -277,7 +278,7 @@ def outline(
         raise RecipeError(problems)
     domains, kinds, keys = Domains.read(rows, config.within), Kinds.read(config, trainer), row_keys(loader.each())
     answers = n_steps * rounds.accumulation * rounds.micro_rows * rounds.world
-    scoring = PromptScoring.of(trainer, config, peers, training_tokens=float(answers * longest_answer(trainer)))
+    scoring = PromptScoring.of(trainer, config, peers, n_answers=answers, groups=domains.codes)
     identity = prompt_identity(trainer, config, loader, keys, domains, kinds, total_steps=n_steps)
     identity.refuse_different_ranks(peers)
     return PromptOutline(
@@ -338,7 +339,7 @@ def plan(now: PromptOutline, saver: Saver, heard: Callable[[Heard], None]) -> Pr
     for label, values in scores.by_label.items():
         quantiles = np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).tolist()
         now.journal.take(Scored(label, quantiles, scores.notes[label]))
-    now.journal.take(Warned([*scores.warnings, *repeated_prompts(now.scoring.rows.content)]))
+    now.journal.take(Warned([*scores.warnings, *repeated_prompts(text_keys(now.scoring.texts.response_text))]))
     curriculum = now.make_curriculum(scores, policy)
     for label, notes in scores.notes.items():
         curriculum.bar(label, barred=notes.get("tells_apart") is False)
