@@ -182,9 +182,7 @@ def easier() -> list[Json]:
             id="reward",
         ),
         pytest.param({"reward_weights": [0.5]}, r"\[\['passes', 0.5\]\] now", id="a weight of it"),
-        pytest.param(
-            {"temperature": 0.7}, "`trl: temperature`: 1.0 in .*, 0.7 now", id="how answers come"
-        ),
+        pytest.param({"temperature": 0.7}, "`trl: temperature`: 1.0 in .*, 0.7 now", id="how answers come"),
         pytest.param({"config": {**PRUNED, "stages": 4}}, r"`campus: stages`", id="the recipe"),
     ],
 )
