@@ -44,24 +44,18 @@ KINDS = ("time", "step", "save")
 MIDDLE = {"metrics": ["length"], "stages": 3, "handover": 1.0, "mix": 0.2, "scores": "none"}
 MIDDLE |= {"thin": {"how": "top", "by": "middle", "keep": 0.5}}
 HALF = {"gradient_accumulation_steps": 2, "steps_per_generation": 4}
+TWO = {"world": 2, "per_device_train_batch_size": 4}
 SETTINGS: dict[str, dict[str, Any]] = {
     "grpo-spg4": {"kind": "grpo", **HALF},
-    "rloo-spg4": {"kind": "rloo", "beta": 0.0, **HALF, "logging_steps": 5},
+    "rloo-spg4": {"kind": "rloo", **HALF, "logging_steps": 5},
     "grpo-mu2": {"kind": "grpo", "gradient_accumulation_steps": 2, "num_iterations": 2, "logging_steps": 5},
     "rloo-mu2": {"kind": "rloo", "gradient_accumulation_steps": 2, "num_iterations": 2},
     "grpo-spg1": {"kind": "grpo", "gradient_accumulation_steps": 2, "steps_per_generation": 1},
     "rloo-quarter-lora": {"kind": "rloo", "gradient_accumulation_steps": 1, "steps_per_generation": 4, "lora": True},
     "grpo-inside": {"kind": "grpo", **HALF, "saves_itself": True, "log_completions": True},
     "rloo-inside": {"kind": "rloo", "gradient_accumulation_steps": 1, "steps_per_generation": 2, "saves_itself": True},
-    "grpo-two": {"kind": "grpo", "world": 2, **HALF, "per_device_train_batch_size": 4},
-    "rloo-two": {
-        "kind": "rloo",
-        "world": 2,
-        "num_iterations": 2,
-        "gradient_accumulation_steps": 1,
-        "per_device_train_batch_size": 4,
-        "lora": True,
-    },
+    "grpo-two": {**TWO, "kind": "grpo", **HALF},
+    "rloo-two": {**TWO, "kind": "rloo", "num_iterations": 2, "gradient_accumulation_steps": 1, "lora": True},
 }
 HEAD = ("setting", "processes", "lives", "kills", "in a save", "re-done", "equal")
 

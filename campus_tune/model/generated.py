@@ -32,6 +32,7 @@ class Generated:
         log: of completions, column by column: texts as they are, numbers as floats.
         rewards: of the same log, by the name of the reward function.
         extra: of the same log, columns that reward functions have filled.
+        entropy: (coefficient of the entropy bonus, entropy of the last step), where trl adapts the one to the other.
     """
 
     micro_step: int
@@ -39,6 +40,7 @@ class Generated:
     log: Mapping[str, list[Any]] = field(default_factory=dict)
     rewards: Mapping[str, list[float]] = field(default_factory=dict)
     extra: Mapping[str, list[Any]] = field(default_factory=dict)
+    entropy: tuple[float, float] | None = None
 
     @staticmethod
     def of(trainer: Trainer) -> Generated:
@@ -46,7 +48,9 @@ class Generated:
         held: Any = trainer
         columns = {name: list(values) for name, values in held._logs.items() if isinstance(values, deque)}
         groups = ({name: list(values) for name, values in _group(held, key).items()} for key in ("rewards", "extra"))
-        return Generated(held._step, held._buffered_inputs, columns, *groups)
+        adapts = getattr(trainer, "use_adaptive_entropy", False)
+        entropy = (held.entropy_coef, held._last_world_entropy) if adapts else None
+        return Generated(held._step, held._buffered_inputs, columns, *groups, entropy)
 
     def put(self, trainer: Trainer) -> None:
         """Let a trainer go on from here."""
@@ -55,6 +59,8 @@ class Generated:
         _fill(held._logs, self.log)
         for key, columns in (("rewards", self.rewards), ("extra", self.extra)):
             _fill(_group(held, key), columns)
+        if self.entropy is not None:
+            held.entropy_coef, held._last_world_entropy = self.entropy
 
 
 def _group(held: Any, key: str) -> Any:
@@ -71,13 +77,30 @@ def _fill(columns: Any, values: Mapping[str, Iterable[Any]]) -> None:
 
 
 def reference_of(trainer: Trainer) -> torch.nn.Module | None:
-    """The reference model, where it is not as it was loaded: `sync_ref_model` moves it while training."""
-    model: torch.nn.Module | None = getattr(trainer, "ref_model", None)
-    return model if getattr(trainer.args, "sync_ref_model", False) else None
+    """The reference model, where it is not as it was loaded, because `sync_ref_model` moves it, and is whole here."""
+    reward: Any = trainer
+    model: torch.nn.Module | None = getattr(reward, "ref_model", None)
+    moves = getattr(reward.args, "sync_ref_model", False) and not _is_sharded(reward)
+    return model if moves else None
 
 
-def samples_elsewhere(trainer: Trainer) -> str | None:
-    """Who draws the answers, where it is not this process with its own random state; None where it is."""
-    if not getattr(trainer.args, "use_vllm", False):
-        return None
-    return f"vLLM ({getattr(trainer.args, 'vllm_mode', 'server')})"
+def not_kept(trainer: Trainer) -> list[str]:
+    """What no checkpoint holds of what answers, or their gradient, come from: sentences for a run that goes on."""
+    reward: Any = trainer
+    said = []
+    if getattr(reward.args, "use_vllm", False):
+        said.append(
+            f"answers are sampled by vLLM ({reward.args.vllm_mode}), whose random state is in no checkpoint: from the "
+            "next generation on the prompts are those of the run that was stopped, the answers are others."
+        )
+    if getattr(reward.args, "sync_ref_model", False) and _is_sharded(reward):
+        said.append(
+            "the reference model follows the trained one (sync_ref_model) and is sharded, so no checkpoint holds it: "
+            "it begins again as it was loaded."
+        )
+    return said
+
+
+def _is_sharded(reward: Any) -> bool:
+    """Whether no process has a whole model."""
+    return bool(reward.is_deepspeed_enabled or reward.is_fsdp_enabled)

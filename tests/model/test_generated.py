@@ -9,7 +9,7 @@ import torch
 from trl import GRPOTrainer, RLOOTrainer
 
 from campus_tune.demo.tiny import tiny_model
-from campus_tune.model.generated import Generated, reference_of, samples_elsewhere
+from campus_tune.model.generated import Generated, not_kept, reference_of
 from tests.run.prompts import tiny_prompts
 
 
@@ -52,10 +52,20 @@ def test_a_reference_model_that_follows_is_told_from_one_that_stays(tmp_path: Pa
     assert reference_of(stays) is None
     follows = reward_trainer(tmp_path, model=model, beta=0.1, sync_ref_model=True)
     assert isinstance(reference_of(follows), torch.nn.Module)
+    follows.is_fsdp_enabled = True
+    assert reference_of(follows) is None
+    assert "sharded, so no checkpoint holds it" in not_kept(follows)[0]
 
 
 def test_who_draws_the_answers_is_said(tmp_path: Path) -> None:
     trainer = reward_trainer(tmp_path)
-    assert samples_elsewhere(trainer) is None
+    assert not_kept(trainer) == []
     trainer.args.use_vllm, trainer.args.vllm_mode = True, "server"
-    assert samples_elsewhere(trainer) == "vLLM (server)"
+    assert "sampled by vLLM (server)" in not_kept(trainer)[0]
+
+
+def test_what_adapts_the_entropy_bonus_goes_on_too(tmp_path: Path) -> None:
+    one, other = (reward_trainer(tmp_path, use_adaptive_entropy=True) for _ in range(2))
+    one.entropy_coef, one._last_world_entropy = 0.25, float("inf")
+    Generated.of(one).put(other)
+    assert (other.entropy_coef, other._last_world_entropy) == (0.25, float("inf"))

@@ -228,7 +228,7 @@ class PromptAudit:
         if state["generation"] is None:
             return
         kept = Generation(**state["generation"])
-        rows = self._mine(kept.number, len(kept.rows)).tolist()
+        rows = self._mine(kept.number).tolist()
         if kept.rows != rows:
             raise ResumeError(
                 f"the checkpoint's generation {kept.number} must be of the planned rows {listed(rows, SHOWN)}, got "
@@ -246,7 +246,7 @@ class PromptAudit:
         self, answer: Callable[..., Mapping[str, torch.Tensor]], inputs: Sequence[Mapping[str, Any]]
     ) -> Mapping[str, torch.Tensor]:
         number = generation_of(self._trainer)
-        rows = self._mine(number, len(inputs))
+        rows = self._mine(number)
         self.generations[0] += 1
         self._compare_rows(number, rows, inputs)
         answers = answer(inputs)
@@ -267,9 +267,10 @@ class PromptAudit:
         self.generations[1] += 1
         return answers
 
-    def _mine(self, generation: int, n: int) -> RowArray:
+    def _mine(self, generation: int) -> RowArray:
         """What is planned for this rank, each prompt as often as it is answered."""
         rows = np.repeat(self._planned(generation), self._trainer.num_generations)
+        n = len(rows) // self._peers.world
         return rows[self._peers.rank * n : (self._peers.rank + 1) * n]
 
     def _compare_rows(self, number: int, rows: RowArray, inputs: Sequence[Mapping[str, Any]]) -> None:

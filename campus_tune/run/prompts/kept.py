@@ -55,6 +55,7 @@ SHAPE: Json = {
     "rewards": [str],
     "own": object,
 }
+ENTROPY = "entropy"  # trl writes it down itself, but as it is at the end of a step
 HELD = "tensor"  # in place of a value of a piece that is in the other file
 
 
@@ -96,6 +97,8 @@ class KeptGeneration:
             pieces, tensors = _pieces_of(now.inputs if now.micro_step % self.micro_per_generation else None)
             record: Json = {"version": VERSION, "rank": self.peers.rank, "world": self.peers.world}
             record |= {"micro_step": now.micro_step, "pieces": pieces, "own": own, **self._log_of(now, tensors)}
+            if now.entropy is not None:
+                tensors[ENTROPY] = torch.tensor(now.entropy, dtype=torch.float64)
             name = GENERATION.format(rank=self.peers.rank)
             save_file(tensors, checkpoint / f"{name}.safetensors")
             write_sealed(checkpoint / f"{name}.json", record)
@@ -131,7 +134,8 @@ class KeptGeneration:
             self._refuse_other_cut(record["micro_step"], inputs)
             rewards = {name: _numbers(tensors, f"reward {name}") for name in record["rewards"]}
             texts = {**record["texts"], NUMBERS: _numbers(tensors, NUMBERS)}
-            Generated(record["micro_step"], inputs, texts, rewards, record["extra"]).put(self.trainer)
+            entropy = tuple(tensors[ENTROPY].tolist()) if ENTROPY in tensors else None
+            Generated(record["micro_step"], inputs, texts, rewards, record["extra"], entropy).put(self.trainer)
             reference = reference_of(self.trainer)
             if reference is not None:
                 load_model(self.trainer.accelerator.unwrap_model(reference), checkpoint / REFERENCE)

@@ -26,7 +26,7 @@ def expected_rates(rates: PassRates) -> FloatArray:
         rates: what rewards have shown.
     """
     a, b = rates.posterior()
-    predicted = rates.rate is not None  # else every prompt is given the same
+    predicted = rates.rate is not None and bool(np.ptp(rates.rate) > 0)  # else every prompt is given the same
     return np.where(predicted | (rates.tries > 0), a / (a + b), np.nan)
 
 

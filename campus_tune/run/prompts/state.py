@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from campus_tune.method.view import PastStage
-from campus_tune.model.generated import samples_elsewhere
+from campus_tune.model.generated import not_kept
 from campus_tune.run.checkpoints import Checkpoint, bring_curriculum
 from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.manifest import Beside
@@ -133,13 +133,15 @@ def restore(
 
     # The scores that it was planned with, and every part as it was.
     home = checkpoint.home
+    with as_saved(step):
+        now.budget.load(saved["budget"])
     scores = now.peers.led(lambda: Scores.load(home / "scores", saved["scores"], Questions(now.config).passages))
-    scores.refuse_missing(now.config)
+    added = now.scoring.asking.add_texts(scores) if changed else []
+    scores.refuse_missing(now.config, now.budget.unpaid)
     rates = now.make_rates()
     curriculum = now.make_curriculum(scores, now.make_policy(scores, rates))
     arrays = now.peers.led(lambda: read_arrays(checkpoint.path))
     with as_saved(step):
-        now.budget.load(saved["budget"])
         rates.load(arrays["rates"])
         curriculum.load(saved["curriculum"])
         past = [PastStage.of(stage) for stage in saved["past"]]
@@ -160,18 +162,13 @@ def restore(
         saver.go_on(step)
         bring_curriculum(home, now.folder, now.journal.put_aside)
         atomic_write(now.folder / RECIPE, now.config.to_yaml())  # its future may have changed
+        scores.save_metrics(now.folder / "scores", now.scoring.rows, added)
 
     now.peers.led(move_in)
     now.journal.load(saved["journal"])
     world = now.peers.world
     now.journal.take(Resumed(step, curriculum.n_stages - 1, before=world, now=world))
-    elsewhere = samples_elsewhere(now.trainer)
-    if elsewhere is not None:
-        warning = (
-            f"answers are sampled by {elsewhere}, whose random state is in no checkpoint: from the next generation on "
-            "the prompts are those of the run that was stopped, the answers are others."
-        )
-        now.journal.take(Warned([warning]))
+    now.journal.take(Warned(not_kept(now.trainer)))
     return situation, position
 
 
