@@ -46,7 +46,7 @@ PASS, STAGES = 60, 24  # steps in which half of the prompts are drawn; stages of
 SEEDS = 5
 RANDOM, CONTROL = "random", "shuffled"
 HINTS = {"hint .3": 0.3, "hint .6": 0.6, "hint 1": 1.0, CONTROL: 1.0}  # arm → rank correlation of its column
-MIDDLE: Json = {"thin": {"how": "top", "by": "middle", "keep": 0.5}, "mix": 0.2}
+MIDDLE: Json = {"selector": "shuffle", "thin": {"how": "top", "by": "middle", "keep": 0.5}, "mix": 0.2}
 ARMS: Mapping[str, Json] = {  # arm → its `campus` block
     RANDOM: {"selector": "shuffle"},
     "own": {**MIDDLE, "passes": {"predict": False}},

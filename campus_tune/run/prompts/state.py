@@ -168,7 +168,8 @@ def restore(
     now.journal.load(saved["journal"])
     world = now.peers.world
     now.journal.take(Resumed(step, curriculum.n_stages - 1, before=world, now=world))
-    now.journal.take(Warned(not_kept(now.trainer)))
+    if lost := not_kept(now.trainer):
+        now.journal.take(Warned(lost))
     return situation, position
 
 
