@@ -20,7 +20,7 @@ def reward_recipe(folder: Path, *, compare: Any = None, campus: Any = None, **se
 
     Args:
         folder: of all of it; what is there already is kept.
-        compare: settings of the `compare:` block besides `test`.
+        compare: settings of the `compare:` block besides `test`; None takes one out.
         campus: the block; None orders by length.
         settings: other settings of the YAML; None takes one out.
     """
@@ -33,6 +33,13 @@ def reward_recipe(folder: Path, *, compare: Any = None, campus: Any = None, **se
     write_rows(folder / "train.jsonl", prompts(PROMPTS))
     tests = [{**row, "prompt": f"quiz {i} of it: {row['prompt']}"} for i, row in enumerate(prompts(TESTS))]
     write_rows(folder / "test.jsonl", tests)
+    asked = {
+        "test": {"path": str(folder / "test.jsonl")},
+        "seeds": 2,
+        "arms": ["recipe", "random"],
+        "points": 3,
+        **(compare or {}),
+    }
     recipe = {
         "model_name_or_path": str(folder / "model"),
         "dataset_name": str(folder / "train.jsonl"),
@@ -55,13 +62,7 @@ def reward_recipe(folder: Path, *, compare: Any = None, campus: Any = None, **se
         "lora_r": 2,
         "lora_target_modules": "all-linear",
         "campus": {"metrics": ["length"], "stages": 2} if campus is None else campus,
-        "compare": {
-            "test": {"path": str(folder / "test.jsonl")},
-            "seeds": 2,
-            "arms": ["recipe", "random"],
-            "points": 3,
-            **(compare or {}),
-        },
+        "compare": {name: value for name, value in asked.items() if value is not None},
         **settings,
     }
     path = folder / "recipe.yaml"

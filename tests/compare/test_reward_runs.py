@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,8 +153,18 @@ def test_answers_are_taken_alike_in_all_of_a_folder(world: World) -> None:
         run_comparison(world.recipe, flags=["--compare.samples", "2"], quiet=True)
 
 
-def test_other_processes_make_the_same_runs(world: World, tmp_path: Path) -> None:
-    made = run_comparison(world.recipe, out=tmp_path / "two", jobs=2, seeds=[0, 1], quiet=True)
+def test_processes_of_their_own_find_rewards_of_the_present_folder(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_rewards.py").write_text(
+        "def passes(completion_ids, cut, **_):\n"
+        "    pairs = zip(completion_ids, cut)\n"
+        "    return [float((ids[0] * 197 + below * 31) % 512 < below) if ids else 0.0 for ids, below in pairs]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    flags = ["--reward_funcs", "my_rewards.passes"]
+    made = run_comparison(world.recipe, out=tmp_path / "two", jobs=2, seeds=[1], flags=flags, quiet=True)
     for arm in ("recipe", "random"):
         here, there = (result_of(out, arm, 1) for out in (world.out, made.folder))
         assert here["test"] == there["test"]

@@ -45,11 +45,8 @@ def test_masked_tokens_and_answers_pass(tmp_path: Path, given: dict[str, Any]) -
 
 
 def test_chats_an_adapter_and_a_reference_pass(tmp_path: Path) -> None:
-    from peft import LoraConfig
-
     chats = [{**row, "prompt": [{"role": "user", "content": row["prompt"]}]} for row in prompts(16)]
-    adapter = {"peft_config": LoraConfig(r=2, target_modules="all-linear")}
-    run = PlannedRun(reward_trainer(tmp_path, config=False, train=chats, trainer_args=adapter, beta=0.1), 2).train()
+    run = PlannedRun(reward_trainer(tmp_path, config=False, train=chats, lora=True, beta=0.1), 2).train()
     assert run.audit.checked == run.audit.passed == 2
 
 
