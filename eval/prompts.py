@@ -274,7 +274,9 @@ def plot(runs: Mapping[str, Mapping[int, Json]], path: Path) -> None:
         shares = [[stage["groups"]["without_gradient"] for stage in run["stages"]] for run in of_arm.values()]
         left.plot(steps, np.mean(shares, axis=0), **look)
         tokens = np.linspace(0, min(run["looks"][-1]["tokens"] for run in of_arm.values()), 60)
-        right.plot(tokens / 1000, np.mean([[gained(run, at) for at in tokens] for run in of_arm.values()], axis=0), **look)
+        right.plot(
+            tokens / 1000, np.mean([[gained(run, at) for at in tokens] for run in of_arm.values()], axis=0), **look
+        )
     left.axvline(PASS, color="0.8", lw=1, zorder=0)
     left.set(xlabel="step", ylabel="groups without a gradient", ylim=(0, 1))
     right.set(xlabel="generated tokens (thousands)", ylabel="gain in the chance of a right answer")
@@ -321,7 +323,9 @@ def train_all(keep: Path, arms: Sequence[str], *, seeds: int, quick: bool) -> No
                 atomic_write(path, json.dumps(done) + "\n")
                 shares = [stage["groups"]["without_gradient"] for stage in done["stages"]]
                 ends = [round(done["looks"][i]["chance"], 3) for i in (0, -1)]
-                print(f"{arm} {seed}: without a gradient {np.mean(shares):.2f}, chance {ends[0]} → {ends[1]}", flush=True)
+                print(
+                    f"{arm} {seed}: without a gradient {np.mean(shares):.2f}, chance {ends[0]} → {ends[1]}", flush=True
+                )
 
 
 if __name__ == "__main__":
