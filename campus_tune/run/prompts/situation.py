@@ -40,6 +40,7 @@ from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.passes_block import PassSettings
 from campus_tune.recipe.policy import cells_of, policy_of
 from campus_tune.run.activity import SCORING, Activities
+from campus_tune.run.answer_groups import StageGroups
 from campus_tune.run.drawing import Kinds
 from campus_tune.run.identity import Identity
 from campus_tune.run.prompts.audit import PromptAudit, not_compared, row_keys
@@ -47,7 +48,6 @@ from campus_tune.run.prompts.identity import prompt_identity
 from campus_tune.run.prompts.kept import KeptGeneration
 from campus_tune.run.prompts.loader import PromptLoader
 from campus_tune.run.prompts.rewards import Heard, RewardWatch
-from campus_tune.run.prompts.stage_groups import StageGroups
 from campus_tune.run.saver import Saver
 from campus_tune.run.situation import RECIPE
 from campus_tune.run.stream.finite import Finite, Update, likely_cause
