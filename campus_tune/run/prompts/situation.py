@@ -36,7 +36,6 @@ from campus_tune.method.selectors import Selector
 from campus_tune.method.view import PastStage
 from campus_tune.model import compat
 from campus_tune.model.peers import Peers
-from campus_tune.model.reward_seams import hides_forwards
 from campus_tune.model.reward_trainers import divides_by_spread, names_of_rewards
 from campus_tune.preview.forecast import quota_problems, stage_rows
 from campus_tune.recipe.blocks import DOMAIN
@@ -44,14 +43,14 @@ from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.passes_block import PassSettings
 from campus_tune.recipe.policy import cells_of, policy_of
 from campus_tune.run.activity import SCORING, Activities
+from campus_tune.run.answer_groups import StageGroups
 from campus_tune.run.drawing import Kinds
 from campus_tune.run.identity import Identity
-from campus_tune.run.prompts.audit import PromptAudit, row_keys
+from campus_tune.run.prompts.audit import PromptAudit, not_compared, row_keys
 from campus_tune.run.prompts.identity import prompt_identity
 from campus_tune.run.prompts.kept import KeptGeneration
 from campus_tune.run.prompts.loader import PromptLoader
 from campus_tune.run.prompts.rewards import Heard, RewardWatch
-from campus_tune.run.prompts.stage_groups import StageGroups
 from campus_tune.run.saver import Saver
 from campus_tune.run.situation import RECIPE
 from campus_tune.run.stream.finite import Finite, Update, likely_cause
@@ -391,24 +390,13 @@ def plan(now: PromptOutline, saver: Saver, heard: Callable[[Heard], None]) -> Pr
         now.journal.take(Scored(label, quantiles, scores.notes[label]))
     if now.peers.leads:
         now.list_dropped(dropped)
-    told = [*scores.warnings, *(() if dropped is None else dropped.notes), *unseen_forwards(now.trainer)]
-    now.journal.take(Warned([*told, *repeated_prompts(text_keys(now.scoring.texts.response_text))]))
+    repeated = repeated_prompts(text_keys(now.scoring.texts.response_text))
+    kept = () if dropped is None else dropped.notes
+    now.journal.take(Warned([*scores.warnings, *kept, *repeated, *not_compared(now.trainer)]))
     curriculum = now.make_curriculum(scores, policy)
     for label, notes in scores.notes.items():
         curriculum.bar(label, barred=notes.get("tells_apart") is False)
     return complete(now, scores, curriculum, rates, dropped, heard)
-
-
-def unseen_forwards(trainer: Trainer) -> list[str]:
-    """What a person should know where the audit cannot see what is trained; nothing where it can.
-
-    Args:
-        trainer: that is trained.
-    """
-    if not hides_forwards(trainer):
-        return []
-    blind = "the loss kernel (use_liger_kernel, use_liger_loss) calls a part of the model by itself"
-    return [f"{blind}: generations are compared with the plan, what an optimizer step trains is not."]
 
 
 def repeated_prompts(keys: NDArray[np.uint64]) -> list[str]:
