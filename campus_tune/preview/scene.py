@@ -35,6 +35,7 @@ from campus_tune.method.weighting import Weighting
 from campus_tune.method.weights import Weight
 from campus_tune.metrics.base import MetricSpec, build_metric
 from campus_tune.preview.learner import ForgetfulLearner, Learner
+from campus_tune.preview.made_up_rewards import MadeUpRewards
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.draw_rules import find_score
 from campus_tune.recipe.policy import book_columns, cells_of, policy_of, steering_of
@@ -110,6 +111,10 @@ class Scene:
         ordered = () if config.draws_apart or config.weighs else given.orders  # of these nobody asks the scores
         self.scores = {spec.label: self._scores(spec) for spec in asked if spec.label not in ordered}
         self.orders = {spec.label: self._first_order(spec) for spec in specs}
+        self.rewards: MadeUpRewards | None = None
+        if config.thin is not None and config.thin.by_rewards:
+            pools = given.domains.codes
+            self.rewards = MadeUpRewards(config, given.n_rows, pools=pools, seed=self.seed)
         self.book, self.steering, self.policy, self.weighting = self._draw(columns)
 
     @property
@@ -174,6 +179,7 @@ class Scene:
             dropped=given.dropped,
             book=book,
             steering=steering,
+            rates=None if self.rewards is None else self.rewards.rates,
         )
         weighting = weighting_of(
             config,
@@ -279,6 +285,8 @@ class Scene:
     def train(self, stage: Stage, global_batch: int) -> RowLosses | None:
         """Let the learner learn a stage, if anybody will look at its losses; what its forwards have shown."""
         shown = None
+        if self.rewards is not None:
+            self.rewards.answer(stage, global_batch)
         if self.probed is not None and self.probed is not self.learner:
             shown = self.probed.visit(stage.rows)
         if self.learner is None or not (self.fresh or self.watched or self.probed is self.learner):

@@ -7,6 +7,7 @@ that says who is drawn is planned by the same policy, with a book that the learn
 goes by probes (rules, bandits, shares that are moved, a clock of competence) goes by those of the learner.
 
 >>> from campus_tune.recipe.config import CampusConfig
+from campus_tune.recipe.reward_rules import for_rewards, only_by_rewards
 >>> config = CampusConfig(metrics=["length", "mtld"], selector="round_robin", stages=4, handover=0.5, seed=0)
 >>> run = simulate(config, n_rows=800, global_batch=8)
 >>> [(stage.chosen, stage.n_rows) for stage in run.stages]
@@ -38,6 +39,7 @@ from campus_tune.preview.scene import RowsAtHand, Scene
 from campus_tune.preview.weight_plan import planned_weights
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.policy import acting_of
+from campus_tune.recipe.reward_rules import for_rewards, only_by_rewards
 from campus_tune.words.errors import DataError
 from campus_tune.words.findings import Finding
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, RowArray
@@ -206,7 +208,9 @@ def simulate(
             f"`rows` must be at least the {global_batch} of one optimizer step, got {n_rows}. "
             "Use a smaller batch or more rows."
         )
-    config = config.resolved(has_probes=True, domain_in_data=groups is not None, seed=0)
+    rewarded = any(only_by_rewards(config))
+    config = for_rewards(config) if rewarded else config
+    config = config.resolved(has_probes=True, domain_in_data=groups is not None, seed=0, by_rewards=rewarded)
     per_epoch = -(-n_rows // global_batch)
     total_steps = total_steps or max(1, round(epochs * per_epoch))
     _refuse_too_long(config, n_rows, total_steps, per_epoch, keep_plan=keep_plan)
