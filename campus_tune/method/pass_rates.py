@@ -77,7 +77,7 @@ class PassRates:
         *,
         group: int,
         at: float = 1.0,
-        forget: float = 0.01,
+        forget: float = 0.002,
         scaled: bool = True,
         pools: IntArray | RowArray | None = None,
     ) -> None:

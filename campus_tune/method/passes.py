@@ -282,13 +282,18 @@ class OwnPasses(Passes):
         self.offered += np.bincount(self.policy.domain_codes[rows], minlength=len(self.offered))
         if marks:
             balance = self.balance[rows]
-            if self.policy.thin is not None and self.policy.thin.by_rewards:  # a turn not taken is none that is owed
+            if self._owes_nothing:
                 balance = np.maximum(balance, 0)
             balance = balance + np.int8(1)
             self.balance[rows] = balance
             if self._left is not None:  # these wait no longer
                 gone = self.policy.codes[rows.compress(balance == 1)]
                 self._left = self._left - np.bincount(gone, minlength=len(self._left))
+
+    @property
+    def _owes_nothing(self) -> bool:
+        """A turn that a row did not take is none that it is owed: it was free, and others were wanted more."""
+        return self.policy.thin is not None and self.policy.thin.by_rewards
 
     def begin(self, strata: BoolArray) -> None:
         """The next pass of some strata begins, shape (S,)."""
@@ -360,6 +365,9 @@ class OwnPasses(Passes):
             self.balance[rows] -= 1
             ended = begun.astype(np.int8).take(self.policy.codes)
             self.balance += ended if self.shut is None else np.where(self.shut, 0, ended).astype(np.int8)
+            if self._owes_nothing:  # a turn behind a pass's begin was one at once
+                np.minimum(self.balance, 1, out=self.balance)
+                self.balance[rows] = np.minimum(self.balance[rows], 0)
             self._look_anew()
 
     def leave_out(self, policy: Policy, *, together: bool) -> None:

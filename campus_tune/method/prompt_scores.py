@@ -6,8 +6,9 @@
 
 A minus turns what rewards show around: `-easy_first` is hard first. Each p is *drawn* from the prompt's posterior
 (Thompson sampling), so that a prompt of which little is known is tried though it looks useless, as often as it may not
-be. And each score grows with *age*, by `AGE` for as many prompts drawn as there are, so that nothing starves: after
-four times as many a prompt that tells nothing comes before one that tells all and has just been.
+be. And each score grows with *age*, by `AGE` for as many prompts drawn as there are, so that nothing starves for good.
+More of it costs what the scores gain: in a model of 512 prompts and four epochs groups without a gradient were 0.40 of
+all with 0 and 0.03, 0.42 with 0.1, 0.44 with 0.25, against 0.52 drawn at random.
 
 >>> rates = PassRates(3, group=8, at=1.0, forget=0.0, scaled=True)
 >>> rates.expect(np.array([0.0, 0.5, 1.0]), worth=1000.0)
@@ -31,7 +32,7 @@ import numpy as np
 from campus_tune.method.pass_rates import PassRates
 from campus_tune.words.types import FloatArray
 
-AGE = 0.25  # of a score in [0, 1], for as many prompts drawn as there are
+AGE = 0.03  # of a score in [0, 1], for as many prompts drawn as there are
 
 
 def prompt_score(name: str, rates: PassRates, *, rng: np.random.Generator, when: int) -> FloatArray:

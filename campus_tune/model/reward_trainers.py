@@ -41,17 +41,15 @@ def micro_step(trainer: Trainer) -> int:
     return int(counts._step)
 
 
-def stand_at(trainer: Trainer, micro_step: int, answers: Sequence[Any] | None = None) -> None:
-    """Let the trainer count from here; without kept answers its next micro batch begins a generation.
+def stand_at(trainer: Trainer, micro_step: int) -> None:
+    """Let the trainer count from here, without answers: its next micro batch begins a generation.
 
     Args:
         trainer: one of the two.
         micro_step: micro batches trained.
-        answers: of the generation that it is in, a part for each micro batch of it.
     """
     counts: Any = trainer
-    counts._step = micro_step
-    counts._buffered_inputs = None if answers is None else list(answers)
+    counts._step, counts._buffered_inputs = micro_step, None
 
 
 def answers_of(trainer: Trainer) -> Sequence[Any] | None:

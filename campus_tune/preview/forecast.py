@@ -87,7 +87,7 @@ def expected_passes(policy: Policy, visits: int) -> dict[str, float]:
     for u in _moments():
         shares = plain.shares_at(u)
         new = 1.0 if policy.review is None or not policy.review.holds(u) else 1 - policy.review.share
-        if policy.thin is not None and policy.thin.holds(u):
+        if policy.thin is not None and policy.thin.holds(u) and not policy.thin.by_rewards:  # what is taken is offered
             new *= policy.thin.thinner.offered(1000) / 1000
         offered += new * (plain.natural if shares is None else shares) @ domain_of
     offered *= visits / _MOMENTS

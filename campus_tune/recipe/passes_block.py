@@ -1,10 +1,10 @@
 """The block that says what a pass is where a model is trained by reward: `passes`.
 
 >>> PassSettings.from_mapping({"at": 0.5}).forget
-0.01
+0.002
 >>> PassSettings.from_mapping({"forget": 1})
 Traceback (most recent call last):
-campus_tune.words.errors.RecipeError: `passes: forget` must be a number in [0, 1), got 1. Write 0.01.
+campus_tune.words.errors.RecipeError: `passes: forget` must be a number in [0, 1), got 1. Write 0.002.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class PassSettings(CheckedSettings):
 
     Args:
         at: weighted reward from which an answer passes.
-        forget: part of what was counted of each prompt that every generation takes: 0.01 halves it in 69.
+        forget: part of what was counted of each prompt that every generation takes: 0.002 halves it in 346.
         middle: what a group of answers is worth: chance (that its rewards are not all the same), variance (p(1 − p) of
             the pass rate), or auto, which is chance where the trainer scales rewards by group.
         predict: pass rates of prompts that were never tried are predicted from what costs nothing.
@@ -35,7 +35,7 @@ class PassSettings(CheckedSettings):
     write = "Write passes: {at: 1.0}."
 
     at: Annotated[float, Range(-1e9, 1e9)] = 1.0
-    forget: Annotated[float, Range(0, 1, "[)"), Wording(write="Write 0.01.")] = 0.01
+    forget: Annotated[float, Range(0, 1, "[)"), Wording(write="Write 0.002.")] = 0.002
     middle: Literal["auto", "chance", "variance"] = "auto"
     predict: bool = True
     answer: str | None = None

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 from campus_tune.method.selectors import SELECTORS, build_selector
 from campus_tune.recipe.draw_blocks import BY_REWARDS
 from campus_tune.recipe.drop_block import SUSPECTS, VALUE
+from campus_tune.recipe.passes_block import PassSettings
+from campus_tune.recipe.prompt_metrics import metric_problems
 from campus_tune.recipe.reader import in_yaml
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.wording import cut
@@ -60,6 +62,7 @@ def of_losses(config: CampusConfig) -> Iterator[str]:
         if given := getattr(config, name):
             yield _left_out(name, given, why)
     yield from _of_draw(config)
+    yield from metric_problems(config.scored, answer=(config.passes or PassSettings()).answer)
     if config.selector is not None and (asked := build_selector(config.selector).needs):
         free = [name for name in SELECTORS.names() if not getattr(SELECTORS.get(name), "needs", True)]
         yield (

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from campus_tune.run.prompts.prompt_map import CONTRADICTS, EASIEST, EXAMPLES, FILE, HARDEST, PROMPT_REGIONS
-from campus_tune.run.prompts.stage_groups import BANDS
+from campus_tune.run.answer_groups import BANDS
+from campus_tune.run.prompt_map import CONTRADICTS, EASIEST, EXAMPLES, FILE, HARDEST, PROMPT_REGIONS
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.errors import DataError, ResumeError
 from campus_tune.words.files import read_jsonl
@@ -59,6 +59,38 @@ class GroupsShown:
 
 
 @dataclass(frozen=True)
+class PredictionShown:
+    """How well pass rates were predicted of prompts that were never tried.
+
+    Args:
+        of: `pass_rate`, or `spread`: the chance of a gradient, where rewards have more than two values.
+        prompts: tried ones that it was made from.
+        worth: tries of its own that count as much; None where it is not said.
+        correlation: rank correlation with prompts that were left out; None where there is one rate for all.
+        used: features that it goes by.
+        gains: what each feature would tell alone, nats a prompt.
+    """
+
+    of: str
+    prompts: int
+    worth: float | None
+    correlation: float | None
+    used: Sequence[str]
+    gains: Mapping[str, float]
+
+    @staticmethod
+    def read(told: Json | None) -> PredictionShown | None:
+        """From the ledger's words; None where nothing was predicted."""
+        if not told:
+            return None
+        gains = {name: gain for name, gain in told.get("gains", {}).items() if gain is not None}
+        known = {name: told.get(name) for name in ("worth", "correlation")}
+        return PredictionShown(
+            told.get("of", "pass_rate"), told.get("prompts", 0), **known, used=told.get("used", ()), gains=gains
+        )
+
+
+@dataclass(frozen=True)
 class StagePrompts:
     """The groups of one stage.
 
@@ -75,7 +107,7 @@ class StagePrompts:
         by_domain: domain → its groups.
         by_band: groups by the pass rate that was expected, from hard to easy.
         tokens: generated in the run so far.
-        correlation: of predicted pass rates with those of answers, as a rank correlation; None where not predicted.
+        prediction: made at its end; None where nothing was predicted.
     """
 
     index: int
@@ -90,12 +122,17 @@ class StagePrompts:
     by_domain: Mapping[str, GroupsShown]
     by_band: Sequence[GroupsShown]
     tokens: int
-    correlation: float | None
+    prediction: PredictionShown | None
+
+    @property
+    def correlation(self) -> float | None:
+        """Of predicted pass rates with those of answers, a rank correlation; None where not predicted."""
+        return None if self.prediction is None else self.prediction.correlation
 
     @staticmethod
     def of(decision: Json, end: Json) -> StagePrompts:
         """Those of a stage that has answers."""
-        groups, prediction = end["groups"], end.get("prediction") or {}
+        groups = end["groups"]
         means = {name: told["mean"] for name, told in end.get("rewards", {}).items()}
         return StagePrompts(
             index=decision["stage"],
@@ -110,7 +147,7 @@ class StagePrompts:
             by_domain={name: GroupsShown.of(told) for name, told in end.get("by_domain", {}).items()},
             by_band=[GroupsShown.of(told) for told in end.get("by_band", [])],
             tokens=end.get("generated_tokens", 0),
-            correlation=prediction.get("correlation"),
+            prediction=PredictionShown.read(end.get("prediction")),
         )
 
 
@@ -189,6 +226,11 @@ class PromptFacts:
         """Share of all groups without a gradient that shuffled prompts would have had, where that is known."""
         told = [(stage.shown.n, stage.shuffled) for stage in self.stages if stage.shuffled is not None]
         return sum(n * share for n, share in told) / max(1, sum(n for n, _ in told)) if told else None
+
+    @property
+    def prediction(self) -> PredictionShown | None:
+        """The newest one."""
+        return next((stage.prediction for stage in reversed(self.stages) if stage.prediction is not None), None)
 
     def over(self, name: str) -> GroupsShown:
         """The groups of a domain over the whole run."""

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from campus_tune.report.figures import Picture
 from campus_tune.report.html_tables import Cell, Fact, HtmlTable, number, words
 from campus_tune.report.map_page import ShownRow, readable
-from campus_tune.report.prompt_facts import PromptFacts, PromptMapFacts, PromptShown
+from campus_tune.report.prompt_facts import PredictionShown, PromptFacts, PromptMapFacts, PromptShown
 from campus_tune.report.prompt_plots import BANDS, PROMPT_PICTURES, prompt_words
-from campus_tune.run.prompts.prompt_map import CONTRADICTS, EASIEST, HARDEST
+from campus_tune.run.prompt_map import CONTRADICTS, EASIEST, HARDEST
+from campus_tune.words.wording import listed
 
 OPENED = 3  # prompts of a side that are shown without being asked for
+MOST_FEATURES = 6  # that a sentence names
 MOST_DOMAINS = 200  # that the table lists, the largest
 CAPTIONS = {
     CONTRADICTS: "Prompts whose reward contradicts itself",
@@ -64,7 +66,7 @@ def prompt_section(facts: PromptFacts, pictures: Sequence[Picture]) -> PromptSec
         facts: of the run.
         pictures: of the run, those of its prompts among them.
     """
-    tables = [by_domain(facts), by_band(facts), by_stage(facts)]
+    tables = [by_domain(facts), by_band(facts), by_feature(facts), by_stage(facts)]
     return PromptSection(
         sentences=tuple(sentences(facts)),
         pictures=tuple(one for name in PROMPT_PICTURES for one in pictures if one.name == name),
@@ -79,6 +81,8 @@ def sentences(facts: PromptFacts) -> list[str]:
     if facts.map is not None:
         found.append(f"{facts.map.sentence}.")
         found += [CONTRADICTION] if CONTRADICTS in facts.map.regions else []
+    if facts.prediction is not None:
+        found.append(prediction_sentence(facts.prediction))
     untried = sum(stage.untried for stage in facts.stages)
     if untried:
         found.append(f"In {untried:,} group{'' if untried == 1 else 's'} no answer was scored: it counts as not tried.")
@@ -93,6 +97,34 @@ def gradient_sentence(facts: PromptFacts) -> str:
     if shuffled is None:
         return f"{of}."
     return f"{of}; with shuffled prompts it would have been about {shuffled:.0%}, as the run's own pass rates say."
+
+
+def prediction_sentence(found: PredictionShown) -> str:
+    """What was known of prompts before they were tried."""
+    what = "Pass rates" if found.of == "pass_rate" else "Chances of a gradient"
+    if not found.used or found.correlation is None:
+        return (
+            f"{what} of prompts that were never tried could not be told by anything that is known of them: one rate "
+            "stands for all of these."
+        )
+    worth = "" if found.worth is None else f", and count as much as {found.worth:.0f} tries of a prompt's own"
+    return (
+        f"{what} of prompts that were never tried are predicted from {listed(found.used, MOST_FEATURES)}: rank "
+        f"correlation {found.correlation:.2f} with prompts that were left out{worth}."
+    )
+
+
+def by_feature(facts: PromptFacts) -> HtmlTable:
+    """One row for each thing that is known of every prompt: what it tells of how prompts pass."""
+    found = facts.prediction
+    gains = {} if found is None else found.gains
+    used = () if found is None else found.used
+    rows = [
+        [words(name), number(gain, ".3f"), words("yes" if name in used else "no")]
+        for name, gain in sorted(gains.items(), key=lambda item: -item[1])
+    ]
+    head = ["known of each prompt", "tells alone", "predicts"]
+    return HtmlTable("What tells how prompts pass: nats of a prompt that was left out, beyond one rate", head, rows)
 
 
 def prompt_numbers(facts: PromptFacts) -> list[Fact]:
@@ -165,7 +197,7 @@ def by_stage(facts: PromptFacts) -> HtmlTable:
     for name in ("if shuffled", "prediction"):
         if not any(cell.sort is not None for cell in columns[name]):
             del columns[name]
-    caption = "Groups by stage; prediction is its rank correlation with what answers showed"
+    caption = "Groups by stage; prediction is its rank correlation with prompts that were left out"
     if "prediction" not in columns:
         caption = "Groups by stage"
     return HtmlTable(caption, list(columns), list(zip(*columns.values(), strict=True)))

@@ -167,10 +167,11 @@ def head(facts: RunOnDisk) -> list[Fact]:
 def numbers(facts: RunOnDisk) -> list[Fact]:
     """What else there is to count."""
     seen, shuffled = facts.end.get("rows_seen"), sum(stage.chosen == SHUFFLE for stage in facts.stages)
+    by_score = facts.prompts is not None and facts.draw is not None  # which thinning goes by
     of_rows = "" if seen is None else f"{seen / facts.n_rows:.0%} of them trained"
     found = [
         Fact(f"Training {facts.noun}s", f"{facts.n_rows:,}", of_rows),
-        Fact("Stages", f"{len(facts.stages):,}", f"{shuffled} of them shuffled" if shuffled else ""),
+        Fact("Stages", f"{len(facts.stages):,}", f"{shuffled} of them shuffled" if shuffled and not by_score else ""),
     ]
     if padding := facts.end.get("padding"):
         found.append(Fact("Padding", f"{padding['share']:.0%}", f"{padding['at_random']:.0%} if drawn at random"))

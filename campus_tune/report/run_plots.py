@@ -58,7 +58,7 @@ def run_pictures(facts: RunOnDisk) -> list[Picture]:
         *(weight_pictures(facts.weights) if facts.weights is not None else ()),
         training_loss(facts),
         evaluations(facts),
-        cost_bar(facts.cost, facts.budget) if facts.cost else None,
+        cost_bar(facts.cost, facts.budget) if facts.cost and (facts.prompts is None or facts.cost["all"]) else None,
         lr_deciles({"": {label: of_mean([rates]) for label, rates in facts.rates.items()}}, faces_of(facts.rates)),
         histograms(facts.scores),
         correlations(facts.correlation_names, facts.correlation),

@@ -70,7 +70,15 @@ _ANSWERED: Mapping[str, str] = {
     "pass_rate": "share of the scored answers whose weighted reward reached `passes: at`",
     "generated_tokens": "tokens that the model has generated so far",
     "generation": "generations that were finished",
-    "prediction": "how well pass rates are predicted for prompts that were never tried",
+    "prediction": "how well pass rates are predicted for prompts that were never tried; null where they are not",
+    "prediction.of": "`pass_rate`, or `spread`: the chance of a gradient, where rewards have more than two values",
+    "prediction.prompts": "tried prompts that it was made from",
+    "prediction.worth": "tries of its own that count as much as the prediction",
+    "prediction.correlation": "rank correlation with prompts that were left out; null where there is one rate for all",
+    "prediction.gain": "what the features tell of a prompt that was left out, in nats, beyond one rate for all",
+    "prediction.error": "standard error of that",
+    "prediction.used": "features that it goes by",
+    "prediction.gains": "what each feature would tell alone, in nats",
 }
 _DRAWN: Mapping[str, str] = {
     "cells": "rows of each cell, where the recipe cuts cells",
@@ -221,7 +229,7 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         "rewards.std": "their standard deviation",
         "by_domain": "what the groups of each domain have shown",
         **{f"by_domain.{name}": said for name, said in _SHOWN.items()},
-        "by_band": "the same of prompts that were expected to pass up to 20, 40, 60, 80, 100 % of the time; empty without",
+        "by_band": "the same by the pass rate that was expected of a prompt, a fifth each; empty where none was",
         **{f"by_band.{name}": said for name, said in _SHOWN.items()},
     },
     "probes": {

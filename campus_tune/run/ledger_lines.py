@@ -39,11 +39,18 @@ WEIGHTS = {
 }
 SHOWN: dict[str, Any] = {"groups": int, "pass_rate?": MAYBE, "without_gradient?": MAYBE}  # by groups of answers
 GROUPS: dict[str, Any] = {"n": int, "without_gradient": float, "shuffled?": MAYBE, "untried?": int}
+PREDICTION: dict[str, Any] = {
+    "of?": str,
+    "prompts?": int,
+    **dict.fromkeys(("worth?", "correlation?", "gain?", "error?"), MAYBE),
+    "used?": [str],
+    "gains?": {str: MAYBE},
+}
 ANSWERED: dict[str, Any] = {  # of a run whose model answers prompts, at a stage's end and at its own
     "groups?": GROUPS,
     "pass_rate?": MAYBE,
     "generated_tokens?": int,
-    "prediction?": ({}, None),
+    "prediction?": (PREDICTION, None),
 }
 DRAWN_AT_START = {"cells?": SIZES, "dropped?": SIZES}
 

@@ -87,7 +87,7 @@ class PromptScoring:
         meter = LossMeter(subject, Prepared(dataset), PadRight(), rows.tokens, peers=peers, what="scoring")
         passages = Passages(trainer, dataset, rows, meter, open_cache(config, peers), peers)
         num_proc = getattr(trainer.args, "dataset_num_proc", None) or min(os.cpu_count() or 1, MOST_PROCESSES)
-        asking = Asking(config, texts, passages, budget, groups=groups, num_proc=num_proc)
+        asking = Asking(config, texts, passages, budget, groups=groups, num_proc=num_proc, ahead=False)
         return PromptScoring(config, asking, peers)
 
     @property
@@ -132,6 +132,7 @@ class PromptScoring:
         """Tell the pass rates what to expect of every prompt, as those tell it that were tried: on every rank the same.
 
         Where rewards are of more than two values, also the chance that a group has a spread, which is what is drawn by.
+        Where no feature says anything, they have a rate of their own for all prompts, which follows every generation.
 
         Args:
             rates: what rewards have shown so far; what they expect is renewed.
@@ -145,11 +146,11 @@ class PromptScoring:
             return None
         began = time.perf_counter()
         passing = self.peers.led(lambda: predict_pass_rates(rates, self._read_features(scores)))
-        rates.expect(passing.rate, passing.worth)
+        rates.expect(passing.rate if passing.used else None, passing.worth)
         told = {"of": "pass_rate", **passing.told()}
         if not rates.two_valued:
             spread = self.peers.led(lambda: predict_spreads(rates, self._read_features(scores)))
-            rates.expect_spread(spread.rate, spread.worth)
+            rates.expect_spread(spread.rate if spread.used else None, spread.worth)
             told = {"of": "spread", **spread.told()}
         self.budget.charge(PREDICTION, 0, time.perf_counter() - began)
         return told

@@ -58,3 +58,47 @@ def train(
         "weights": digest(trainer.model),
         "stopped": stopper.reached,
     }
+
+
+def heard(out: str, kind: str, *, fails_on: int | None = None, shift: int | None = None, **settings: Any) -> Json:
+    """Two generations without a curriculum, heard and audited on every rank.
+
+    Args:
+        out: output_dir.
+        kind: "grpo" or "rloo".
+        fails_on: row on whose answers the reward function fails.
+        shift: rank that is handed its rows in another sequence.
+        settings: of `reward_trainer`.
+
+    Returns:
+        rows, weighted, tokens, contradicting: of each generation, as heard; asked: rows of each on this rank, as the
+        reward function saw them; own: the rewards it gave them; counts: of the audit.
+    """
+    from tests.run.prompts.planned_loader import PlannedRun
+    from tests.run.prompts.tiny_prompts import passes, reward_trainer
+
+    asked: list[list[int]] = []
+    own: list[list[float]] = []
+
+    def judge(completion_ids: Any, cut: Any, prompts: list[str], **_: Any) -> list[float]:
+        if fails_on is not None and any(f"task {fails_on} " in prompt for prompt in prompts):
+            raise LookupError("no answer is known")
+        asked.append([int(prompt.split()[1]) for prompt in prompts])
+        own.append(passes(completion_ids, cut))
+        return own[-1]
+
+    trainer = reward_trainer(Path(out), kind, config=False, rewards=judge, **settings)
+    run = PlannedRun(trainer, 2)
+    if shift == trainer.accelerator.process_index:
+        run.change = lambda micro, batch: batch[1:] + batch[:1]  # noqa: ARG005
+    run.train()
+    return {
+        "rows": [one.rows.tolist() for one in run.heard],
+        "weighted": [one.weighted.tolist() for one in run.heard],
+        "tokens": [one.completion_tokens.tolist() for one in run.heard],
+        "contradicting": [one.contradicting.tolist() for one in run.heard],
+        "asked": asked,
+        "own": own,
+        "counts": [run.audit.checked, run.audit.passed, *run.audit.generations],
+        "weights": digest(trainer.model),
+    }

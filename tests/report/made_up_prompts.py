@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from campus_tune.data.domains import Domains
+from campus_tune.run.answer_groups import StageGroups
 from campus_tune.run.ledger import plain
-from campus_tune.run.prompts.prompt_map import make_prompt_map
-from campus_tune.run.prompts.stage_groups import StageGroups
+from campus_tune.run.prompt_map import make_prompt_map
 from campus_tune.words.types import Json
 from tests.report.made_up import EVIL
 
@@ -130,10 +130,16 @@ def _stage_end(stage: int, record: Json) -> Json:
         "chosen": "shuffle",
         **record,
         "audit": _audit(step),
-        "prediction": {"correlation": 0.3 + 0.05 * stage, "worth": 3.0} if stage else None,
+        "prediction": _prediction(0.3 + 0.05 * stage) if stage else None,
         "cost": {"scoring": 0.001, "all": 0.001},
         "seconds": {"share": 0.01, "training": 5.0},
     }
+
+
+def _prediction(correlation: float) -> Json:
+    gains = {"level": 0.21, "length of prompt <i>": 0.02, "domain": -0.001}
+    told = {"of": "pass_rate", "prompts": 40, "worth": 3.4, "correlation": correlation, "gain": 0.2, "error": 0.05}
+    return {**told, "used": ["level", "length of prompt <i>"], "gains": gains}
 
 
 def _end(stages: int, rows: int, totals: Json) -> Json:

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from campus_tune.report.prompt_facts import GroupsShown, PromptFacts, read_prompts
+from campus_tune.report.prompt_facts import GroupsShown, PredictionShown, PromptFacts, read_prompts
 from campus_tune.report.prompt_page import (
     by_band,
     by_domain,
+    by_feature,
     by_stage,
     gradient_sentence,
+    prediction_sentence,
     prompt_numbers,
     prompt_section,
     regions_table_of_prompts,
@@ -25,7 +27,7 @@ from campus_tune.report.run_facts import RunOnDisk, read_run
 from campus_tune.report.run_page import run_content
 from campus_tune.report.write import markdown_of, write_report
 from campus_tune.run.ledger import read_ledger
-from campus_tune.run.prompts.prompt_map import CONTRADICTS, EASIEST, EXAMPLES, FILE, HARDEST
+from campus_tune.run.prompt_map import CONTRADICTS, EASIEST, EXAMPLES, FILE, HARDEST
 from campus_tune.words.errors import DataError
 from campus_tune.words.types import Json
 from tests.report.conftest import coarse_pictures
@@ -79,11 +81,16 @@ def test_the_section_says_first_what_moved_the_model(facts: PromptFacts) -> None
     )
     assert section.sentences[1].startswith("96 prompts: ")
     assert section.sentences[2].startswith("Where a reward contradicts itself, ")
-    assert section.sentences[3] == "In 1 group no answer was scored: it counts as not tried."
+    assert section.sentences[3] == (
+        "Pass rates of prompts that were never tried are predicted from level, length of prompt <i>: rank correlation "
+        "0.55 with prompts that were left out, and count as much as 3 tries of a prompt's own."
+    )
+    assert section.sentences[4] == "In 1 group no answer was scored: it counts as not tried."
     assert [picture.name for picture in section.pictures] == [name for name in PROMPT_PICTURES if name != "rewards"]
     assert [table.caption.split(";")[0] for table in section.tables] == [
         "Prompts by domain",
         "Prompts by the pass rate that was expected of them",
+        "What tells how prompts pass: nats of a prompt that was left out, beyond one rate",
         "Groups by stage",
     ]
     assert [side.caption for side in section.sides] == [
@@ -117,9 +124,22 @@ def test_each_table_has_a_line_for_each_thing(facts: PromptFacts) -> None:
     assert len(stages.rows) == 6
     assert stages.rows[0][list(stages.head).index("prediction")].text == "–"
     assert stages.rows[-1][list(stages.head).index("prediction")].text == "0.55"
-    bare = replace(facts, stages=tuple(replace(one, shuffled=None, correlation=None) for one in facts.stages))
+    bare = replace(facts, stages=tuple(replace(one, shuffled=None, prediction=None) for one in facts.stages))
     assert not {"if shuffled", "prediction"} & set(by_stage(bare).head)
     assert gradient_sentence(bare) == "5% of 96 groups gave no gradient, for all their answers earned the same."
+
+
+def test_a_prediction_that_says_nothing_is_told_as_one(facts: PromptFacts) -> None:
+    nothing = PredictionShown("spread", 12, 4.0, None, (), {"level": -0.01})
+    assert prediction_sentence(nothing).startswith(
+        "Chances of a gradient of prompts that were never tried could not be"
+    )
+    bare = PredictionShown.read({"correlation": 0.5, "used": ["level"], "gains": {"level": None}})
+    assert bare is not None
+    assert prediction_sentence(bare).endswith("from level: rank correlation 0.50 with prompts that were left out.")
+    assert bare.gains == {}
+    assert PredictionShown.read(None) is None
+    assert [row[2].text for row in by_feature(facts).rows] == ["yes", "yes", "no"]
 
 
 def test_the_head_of_the_page_has_three_numbers_of_it(facts: PromptFacts) -> None:
@@ -169,7 +189,13 @@ def test_a_run_that_goes_on_has_a_page_without_a_map(tmp_path: Path) -> None:
     facts = read_run(out).prompts
     assert facts is not None
     assert facts.map is None
-    assert sentences(facts) == [gradient_sentence(facts), "In 1 group no answer was scored: it counts as not tried."]
+    assert facts.prediction is not None
+    told = prediction_sentence(facts.prediction)
+    assert sentences(facts) == [
+        gradient_sentence(facts),
+        told,
+        "In 1 group no answer was scored: it counts as not tried.",
+    ]
     assert by_domain(facts).rows == []
     content = run_content(read_run(out), [])
     assert content["missing"] == ["The map of the prompts: it is made when a run is over."]

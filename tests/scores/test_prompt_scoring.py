@@ -18,6 +18,7 @@ from campus_tune.metrics.compression import text_compression
 from campus_tune.model import compat
 from campus_tune.model.peers import Peers
 from campus_tune.recipe.config import CampusConfig
+from campus_tune.recipe.draw_blocks import ThinSettings
 from campus_tune.recipe.passes_block import PassSettings
 from campus_tune.recipe.prompt_metrics import metric_problems
 from campus_tune.scores.prompt_features import prompt_features
@@ -137,6 +138,7 @@ def test_a_budget_that_pays_for_some_predicts_the_others_and_says_how_well(train
     assert FEWEST["scoring"] <= scores.notes["loss"]["rows_measured"] < N
     assert some.budget.spent["scoring"] <= some.budget.total
     (said,) = (warning for warning in scores.warnings if "predicted on the others" in warning)
+    assert "campus-tune score" not in said  # it scores rows that have their answers
     enough = float(said.split("budget: ")[1].split(" ")[0])
     again = scoring(trainer, "loss", "length", answer="answer", budget=enough, n_answers=n_answers)
     assert again.start().notes["loss"]["rows_measured"] == N
@@ -151,6 +153,17 @@ def test_a_budget_that_pays_for_too_few_leaves_the_order_out_and_says_what_would
     enough = float(said.split("Write budget: ")[1].split(" ")[0])
     again = scoring(trainer, "loss", "length", answer="answer", budget=enough, n_answers=100)
     assert "loss" in again.start().by_label
+
+
+def test_scores_that_prompts_are_drawn_by_must_be_paid_for(trainer: Any) -> None:
+    thin = ThinSettings.from_mapping({"how": "top", "by": "loss", "keep": 0.5})
+    with pytest.raises(RecipeError, match=r"`budget` must pay for the scores that rows are drawn by") as refused:
+        scoring(trainer, "loss", answer="answer", budget=0.01, n_answers=100, thin=thin).start()
+    said = str(refused.value)
+    assert "campus-tune score" not in said
+    enough = float(said.split("Write budget: ")[1].split(" ")[0])
+    paid = scoring(trainer, "loss", answer="answer", budget=enough, n_answers=100, thin=thin).start()
+    assert "loss" in paid.by_label
 
 
 def test_a_column_of_answers_that_is_not_there_is_named(trainer: Any) -> None:
@@ -195,7 +208,7 @@ def test_pass_rates_are_predicted_from_what_costs_nothing(trainer: Any) -> None:
     made, rates = scoring(trainer, "length"), PassRates(N, group=GROUP)
     scores = made.start()
     assert made.renew(rates, scores.by_label) is None
-    assert (rates.rate == 0.5).all()
+    assert rates.rate is None
     rng, easy = np.random.default_rng(0), np.array([row["level"] < 40 for row in ROWS])
     rows = np.arange(0, N, 2)
     rates.note(rows, (rng.random((len(rows), GROUP)) < np.where(easy, 0.9, 0.1)[rows, None]).astype(float), when=0)
@@ -204,10 +217,21 @@ def test_pass_rates_are_predicted_from_what_costs_nothing(trainer: Any) -> None:
     assert (told["of"], told["prompts"], told["worth"]) == ("pass_rate", N // 2, rates.worth)
     assert "level" in told["used"]
     untried = np.arange(1, N, 2)
+    assert rates.rate is not None
     assert rates.rate[untried][easy[untried]].mean() > rates.rate[untried][~easy[untried]].mean() + 0.5
     assert made.budget.seconds["prediction"] > 0
     assert made.budget.shares()["prediction"] == 0
     assert scoring(trainer, "length", predict=False).renew(rates, scores.by_label) is None
+
+
+def test_where_nothing_tells_prompts_apart_pass_rates_keep_a_rate_of_their_own(trainer: Any) -> None:
+    made, rates = scoring(trainer, "length"), PassRates(N, group=GROUP)
+    rng = np.random.default_rng(6)
+    rates.note(np.arange(0, N, 2), (rng.random((N // 2, GROUP)) < 0.5).astype(float), when=0)
+    told = made.renew(rates, made.start().by_label)
+    assert told is not None
+    assert (told["used"], told["gain"], told["correlation"]) == ([], 0.0, None)
+    assert rates.rate is None
 
 
 def test_rewards_of_more_than_two_values_are_predicted_by_whether_a_group_has_a_spread(trainer: Any) -> None:
@@ -240,7 +264,8 @@ def test_a_resumed_run_predicts_the_same_without_scoring_anew(trainer: Any) -> N
     resumed = scoring(trainer, "length", "loss", answer="answer", budget=10)
     told = [made.renew(each, scores.by_label) for made, each in zip((going, resumed), rates, strict=True)]
     assert told[0] == told[1]
-    np.testing.assert_array_equal(rates[0].rate, rates[1].rate)
+    for one, other in zip(rates[0].posterior(), rates[1].posterior(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_what_predictions_took_is_remembered_by_a_checkpoint(trainer: Any) -> None:

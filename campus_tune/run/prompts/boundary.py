@@ -1,6 +1,6 @@
 """All that happens between two stages of a run that is driven by reward, and at the end of the last one.
 
-    close_stage    what its groups have shown: rewards, how many gave a gradient, the audit; what that predicts of others
+    close_stage    what its groups have shown (rewards, how many gave a gradient, the audit), and what that predicts
     decide_next    the next choice
 
 Every rank comes here at the same step with the same numbers: the trainer gathers rewards anyway.

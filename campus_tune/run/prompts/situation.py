@@ -40,14 +40,14 @@ from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.passes_block import PassSettings
 from campus_tune.recipe.policy import cells_of, policy_of
 from campus_tune.run.activity import SCORING, Activities
+from campus_tune.run.answer_groups import StageGroups
 from campus_tune.run.drawing import Kinds
 from campus_tune.run.identity import Identity
-from campus_tune.run.prompts.audit import PromptAudit, row_keys
+from campus_tune.run.prompts.audit import PromptAudit, not_compared, row_keys
 from campus_tune.run.prompts.identity import prompt_identity
 from campus_tune.run.prompts.kept import KeptGeneration
 from campus_tune.run.prompts.loader import PromptLoader
 from campus_tune.run.prompts.rewards import Heard, RewardWatch
-from campus_tune.run.prompts.stage_groups import StageGroups
 from campus_tune.run.saver import Saver
 from campus_tune.run.situation import RECIPE
 from campus_tune.run.stream.finite import Finite, Update, likely_cause
@@ -339,7 +339,8 @@ def plan(now: PromptOutline, saver: Saver, heard: Callable[[Heard], None]) -> Pr
     for label, values in scores.by_label.items():
         quantiles = np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).tolist()
         now.journal.take(Scored(label, quantiles, scores.notes[label]))
-    now.journal.take(Warned([*scores.warnings, *repeated_prompts(text_keys(now.scoring.texts.response_text))]))
+    repeated = repeated_prompts(text_keys(now.scoring.texts.response_text))
+    now.journal.take(Warned([*scores.warnings, *repeated, *not_compared(now.trainer)]))
     curriculum = now.make_curriculum(scores, policy)
     for label, notes in scores.notes.items():
         curriculum.bar(label, barred=notes.get("tells_apart") is False)

@@ -13,13 +13,13 @@ from typing import Any
 
 from campus_tune.method.view import PastStage
 from campus_tune.model.generated import not_kept
+from campus_tune.run.answer_groups import FOLDER, file_of_stage
 from campus_tune.run.checkpoints import Checkpoint, bring_curriculum
 from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.manifest import Beside
 from campus_tune.run.prompts.identity import refuse_other
 from campus_tune.run.prompts.kept import read_arrays, write_arrays
 from campus_tune.run.prompts.situation import PromptOutline, PromptPosition, PromptSituation, complete
-from campus_tune.run.prompts.stage_groups import FOLDER, file_of_stage
 from campus_tune.run.saved_state import BUDGET, CURRICULUM, LOOP, PAST, as_saved, refuse_misshapen
 from campus_tune.run.saver import Saver
 from campus_tune.run.situation import RECIPE
@@ -168,7 +168,8 @@ def restore(
     now.journal.load(saved["journal"])
     world = now.peers.world
     now.journal.take(Resumed(step, curriculum.n_stages - 1, before=world, now=world))
-    now.journal.take(Warned(not_kept(now.trainer)))
+    if lost := not_kept(now.trainer):
+        now.journal.take(Warned(lost))
     return situation, position
 
 

@@ -36,7 +36,8 @@ def decision_line(record: Json, total_steps: int, probes: Mapping[str, Json], co
     parts = [f"step {record['step']}/{total_steps}", f"stage {record['stage']}"]
     what = "prompts" if "generation" in record else "rows"
     if record["chosen"] == SHUFFLE:
-        parts.append(f"shuffled, {record['rows']} {what}")
+        by = drawn_by(record)
+        parts.append(f"{record['rows']} {what} by {by}" if by else f"shuffled, {record['rows']} {what}")
     else:
         low, high = record["scope"]
         parts.append(f"{record['chosen']} ({record['outcome']}), {record['rows']} {what} of scope {low:.2f}–{high:.2f}")
@@ -47,6 +48,16 @@ def decision_line(record: Json, total_steps: int, probes: Mapping[str, Json], co
         parts.append("competence " + ", ".join(f"{name} {probe['competence']:.3f}" for name, probe in probes.items()))
     parts.append(f"cost {cost_share:.1%}")
     return " · ".join(parts)
+
+
+def drawn_by(record: Json) -> str:
+    """The score that the prompts of a stage were drawn by, where no order gave them; "" where they were shuffled.
+
+    >>> drawn_by({"generation": 8, "thin": {"how": "top", "by": "middle"}}), drawn_by({"generation": 8})
+    ('middle', '')
+    """
+    thin = record.get("thin", {})
+    return str(thin.get("by", "")) if "generation" in record and "skipped" not in thin else ""
 
 
 def drawn_words(record: Json) -> list[str]:

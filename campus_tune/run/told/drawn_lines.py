@@ -38,6 +38,8 @@ def drawn_lines(end: Json) -> list[str]:
     never = end["never_trained"]
     if never["rows"]:
         of = listed([f"{name} {n}" for name, n in never["by_domain"].items()], MOST_DOMAINS)
+        if "groups" in end:  # of prompts, which are drawn by what they would tell: as it should be
+            return [*lines, f"{never['rows']} of {end['n_rows']} prompts were never drawn ({of})"]
         line = f"{never['rows']} of {end['n_rows']} rows were never trained ({of})"
         no_room = max(0, end["n_rows"] - end["dropped"] - end["visits"])  # for so many of them
         beyond = never["rows"] - no_room > NOTABLE * end["n_rows"]

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from campus_tune.method.curriculum import SHUFFLE
-from campus_tune.run.told.decision_lines import drawn_words
+from campus_tune.run.told.decision_lines import drawn_by, drawn_words
 from campus_tune.run.told.summary import GOOD, LOOK, TITLE, Upshot
 from campus_tune.words.console import styled
 from campus_tune.words.types import Json
@@ -48,7 +48,7 @@ def decision_words(
     shuffled = record["chosen"] == SHUFFLE
     what = "prompts" if "generation" in record else "rows"
     step = str(record["step"]).rjust(len(str(total_steps)))
-    name = "shuffled" if shuffled else cut(harmless(record["chosen"]), 2 * NAME)
+    name = drawn_by(record) or "shuffled" if shuffled else cut(harmless(record["chosen"]), 2 * NAME)
     words = [
         (f"step {step}/{total_steps}", "bold"),
         (f"stage {record['stage']:<2}", ""),

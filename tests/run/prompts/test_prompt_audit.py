@@ -10,7 +10,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from campus_tune.run.prompts.audit import PromptAudit, keys_of, row_keys
+from campus_tune.run.prompts.audit import PromptAudit, keys_of, not_compared, row_keys
 from campus_tune.words.errors import AuditError, ResumeError
 from tests.run.prompts.planned_loader import PlannedRun
 from tests.run.prompts.tiny_prompts import GROUP, prompts, reward_trainer
@@ -45,11 +45,8 @@ def test_masked_tokens_and_answers_pass(tmp_path: Path, given: dict[str, Any]) -
 
 
 def test_chats_an_adapter_and_a_reference_pass(tmp_path: Path) -> None:
-    from peft import LoraConfig
-
     chats = [{**row, "prompt": [{"role": "user", "content": row["prompt"]}]} for row in prompts(16)]
-    adapter = {"peft_config": LoraConfig(r=2, target_modules="all-linear")}
-    run = PlannedRun(reward_trainer(tmp_path, config=False, train=chats, trainer_args=adapter, beta=0.1), 2).train()
+    run = PlannedRun(reward_trainer(tmp_path, config=False, train=chats, lora=True, beta=0.1), 2).train()
     assert run.audit.checked == run.audit.passed == 2
 
 
@@ -246,7 +243,8 @@ def test_answers_that_are_trained_again_or_not_at_all_stop_the_run(trainer: Any,
     names = ("input_ids", "attention_mask", "labels", "fused_lm_head")
 
     def twice(loss: torch.Tensor, **given: Any) -> None:
-        backward(loss + trainer.model(**{name: seen[name] for name in names}).log_probs.sum(), **given)
+        again = trainer.model(**{name: seen[name] for name in names if name in seen})
+        backward(loss + next(value for value in again.values() if value is not None).sum(), **given)
 
     trainer.accelerator.backward = twice
     try:
@@ -306,6 +304,17 @@ def test_what_is_asked_while_evaluating_is_no_generation(trainer: Any) -> None:
     run.watch.close()
     assert run.audit.generations == [0, 0]
     assert run.heard == []
+
+
+def test_where_forwards_are_hidden_it_says_so_and_compares_what_is_answered(trainer: Any, monkeypatch: Any) -> None:
+    assert not_compared(trainer) == []
+    monkeypatch.setattr(trainer, "use_liger_kernel", True, raising=False)  # as TRL 1.0 has it
+    (said,) = not_compared(trainer)
+    assert "are answered are compared with the plan, what is trained is not. Set use_liger_kernel: false" in said
+    run = PlannedRun(trainer)
+    run.audit._hook.remove()
+    run.train()
+    assert (run.audit.checked, run.audit.passed, run.audit.generations) == (0, 0, [2, 2])
 
 
 # -- resume ------------------------------------------------------------------------------------------------------------

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from campus_tune.run.told.decision_lines import decision_line
 from campus_tune.run.told.events import StageEnded
 from campus_tune.run.told.last_lines import last_lines
 from campus_tune.run.told.prompt_lines import answered_line, groups_line, prompt_warnings
+from campus_tune.run.told.screen import decision_words
 from campus_tune.run.told.summary import facts_of
 from campus_tune.run.told.trainers_log import TrainersLog
 from campus_tune.words.types import Json
@@ -119,3 +121,31 @@ def test_the_trainers_log_carries_what_is_known() -> None:
     unknown = TrainersLog()
     unknown.take(StageEnded({**ENDED, "pass_rate": None, "by_domain": {}, "prediction": None}))
     assert "campus/pass_rate" not in unknown.pending
+
+
+DECISION: Json = {
+    "step": 4, "stage": 2, "chosen": "shuffle", "outcome": "handed over", "rows": 8, "scope": [0.0, 1.0],
+    "generation": 4,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("thin", "said"),
+    [
+        ({"how": "top", "by": "middle"}, "8 prompts by middle"),
+        ({"how": "top", "by": "middle", "skipped": "nothing is known"}, "shuffled, 8 prompts"),
+        ({}, "shuffled, 8 prompts"),
+    ],
+)
+def test_a_decision_says_what_its_prompts_were_drawn_by(thin: Json, said: str) -> None:
+    record = {**DECISION, "thin": thin}
+    assert said in decision_line(record, 12, {}, 0.0)
+    assert said.replace("8 prompts by ", "").split(",")[0] in decision_words(record, 12, {}, 0.0)[2][0]
+    rows = {name: value for name, value in record.items() if name != "generation"}
+    assert "shuffled, 8 rows" in decision_line(rows, 12, {}, 0.0)
+
+
+def test_prompts_that_were_never_drawn_are_counted_without_a_warning() -> None:
+    never = {"rows": 20, "by_domain": {"code": 20}}
+    drawn = {"passes": {"code": 0.5}, "review_rows": 0, "dropped": 0, "visits_most": 1, "never_trained": never}
+    assert "20 of 48 prompts were never drawn (code 20)" in last_lines({**END, **drawn}, "here")
