@@ -101,8 +101,8 @@ class PromptFeatures:
 
     def only(self, names: Collection[str]) -> PromptFeatures:
         """Some of them."""
-        ranks, groups = ({name: of[name] for name in of if name in names} for of in (self.ranks, self.groups))
-        return PromptFeatures(ranks, groups, self.n_rows)
+        ranks = {name: ranks for name, ranks in self.ranks.items() if name in names}
+        return PromptFeatures(ranks, {name: codes for name, codes in self.groups.items() if name in names}, self.n_rows)
 
     def columns(self, rows: IntArray) -> FloatArray:
         """A one and the features of some prompts, as the regression takes them, shape (n, K)."""
