@@ -1,20 +1,19 @@
 """Does drawing prompts of middle pass rate help? Arms beside plain shuffling, on sums, with a tiny model and GRPO.
 
-    python -m eval.prompts run --keep runs/prompts                   five seeds: half an hour of one core
+    python -m eval.prompts run --keep runs/prompts                   five seeds: half an hour of two cores
     python -m eval.prompts table runs/prompts                        the tables for eval/LOG.md
     python -m eval.prompts plot runs/prompts --out runs/prompts.png  the same as curves
     python -m eval.prompts run --keep runs/quick --quick             a minute: whether it works, not what comes out
 
 The model is that of `campus-tune demo sums`; what it gets right before training is known exactly: the probability of
-the right answer's tokens. 1920 prompts, 16 of them and eight answers each in a step, 240 steps. An arm that thins draws
-half of the prompts in its first 60 steps, each at most once: that is *one epoch with at most half of the prompts drawn*.
-After it all are free again: the whole run is *several epochs*. Of shuffling the first 60 steps are as many prompts.
+the right answer's tokens. 960 prompts, 16 of them and eight answers each in a step, 120 steps. An arm that thins draws
+half of the prompts in its first 30 steps, each at most once: that is *one epoch with at most half of the prompts drawn*.
+After it all are free again: the whole run is *several epochs*. Of shuffling the first 30 steps are as many prompts.
 
     random      no recipe but shuffling
     own         middle, by what a prompt's own tries have shown alone
-    text        middle, with rates predicted from what costs nothing: length, variety and the like of the prompt's text
-    level       the same with the columns `domain` and `level`
-    hint .3     the same with a column whose rank correlation with the true rates is 0.3 (and .6, and 1)
+    level       the same, and rates of prompts never tried are predicted: from their text, `domain` and `level`
+    hint .3     the same with text and a column whose rank correlation with the true rates is 0.3 (and .6, and 1)
     shuffled    the control of hint 1: every prompt has the score of another
 
 A run is kept as one JSON file: groups without a gradient and reward of each stage, and the mean chance of a right
@@ -40,9 +39,9 @@ from campus_tune.words.files import atomic_write
 from campus_tune.words.types import FloatArray, Json
 from eval.suspects import interval
 
-GROUP, PROMPTS, STEPS, EVERY = 8, 16, 240, 15  # answers of a prompt, prompts of a step, steps, of them until a look
-CELL, TESTS = 128, 8  # prompts of each domain and level, those held out
-PASS, STAGES = 60, 24  # steps in which half of the prompts are drawn; stages of all prompts
+GROUP, PROMPTS, STEPS, EVERY = 8, 16, 120, 15  # answers of a prompt, prompts of a step, steps, of them until a look
+CELL, TESTS = 64, 8  # prompts of each domain and level, those held out
+PASS, STAGES = 30, 20  # steps in which half of the prompts are drawn; stages of all prompts
 SEEDS = 5
 RANDOM, CONTROL = "random", "shuffled"
 HINTS = {"hint .3": 0.3, "hint .6": 0.6, "hint 1": 1.0, CONTROL: 1.0}  # arm → rank correlation of its column
@@ -50,7 +49,6 @@ MIDDLE: Json = {"selector": "shuffle", "thin": {"how": "top", "by": "middle", "k
 ARMS: Mapping[str, Json] = {  # arm → its `campus` block
     RANDOM: {"selector": "shuffle"},
     "own": {**MIDDLE, "passes": {"predict": False}},
-    "text": MIDDLE,
     "level": MIDDLE,
     **dict.fromkeys(HINTS, MIDDLE),
     CONTROL: {**MIDDLE, "control": "shuffled_scores"},
@@ -219,9 +217,7 @@ def tables(runs: Mapping[str, Mapping[int, Json]]) -> str:
         runs: arm → seed → run; those of `RANDOM` are among them.
     """
     steps = min(run["steps"] for of_arm in runs.values() for run in of_arm.values())
-    quarter = PASS // 4
-    parts = [(number * quarter, (number + 1) * quarter) for number in range(4)]
-    parts += [(0, PASS), (PASS, steps), (0, steps)]
+    parts = [(0, PASS // 2), (PASS // 2, PASS), *((first, first + PASS) for first in range(0, steps, PASS)), (0, steps)]
     parts = [part for part in parts if part[0] < part[1] <= steps]
     heads = [f"{first + 1}–{last}" for first, last in parts]
     lines = ["Share of groups without a gradient, by steps:", "", f"| arm | {' | '.join(heads)} |"]

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from campus_tune.cli.options import COMMANDS, Commands, add_command
 from campus_tune.cli.sft import finish
+from campus_tune.model.reward_functions import load_rewards
 from campus_tune.recipe.launched import refuse_other_launch
 from campus_tune.recipe.trainer_settings import refused
 from campus_tune.recipe.trl_yaml import parse_trl, read_arguments, read_block
 from campus_tune.run.make_reward_trainer import make_reward_trainer
 from campus_tune.run.make_trainer import refuse_other_model
-from campus_tune.model.reward_functions import load_rewards
 from campus_tune.words.errors import RecipeError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from campus_tune.run.prompts.stage_groups import FOLDER, Groups, file_of_stage, read_groups
+from campus_tune.run.answer_groups import FOLDER, AnswerGroups, file_of_stage, read_groups
 from campus_tune.words.errors import DataError, ResumeError
 
 
@@ -27,7 +27,7 @@ def lines_of_answers(home: Path, stages: Sequence[int]) -> dict[str, NDArray[Any
     return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else {})}
 
 
-def read_stage(path: Path) -> Groups:
+def read_stage(path: Path) -> AnswerGroups:
     """The groups of a stage.
 
     Raises:
@@ -42,7 +42,7 @@ def read_stage(path: Path) -> Groups:
         ) from error
 
 
-def _answers(stage: int, groups: Groups) -> dict[str, NDArray[Any]]:
+def _answers(stage: int, groups: AnswerGroups) -> dict[str, NDArray[Any]]:
     n, each = groups.rewards.shape
     of_group = {"generation": groups.generation, "row": groups.rows}
     known = {"expected": groups.expected, "without_gradient": groups.flat}

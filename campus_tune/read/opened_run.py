@@ -48,7 +48,7 @@ from campus_tune.run.book_keeping import FILE as BOOK
 from campus_tune.run.book_keeping import read_visits
 from campus_tune.run.ledger import FOLDER
 from campus_tune.run.ledger_lines import audit_words, read_events
-from campus_tune.run.prompts.prompt_map import FILE as PROMPT_MAP
+from campus_tune.run.prompt_map import FILE as PROMPT_MAP
 from campus_tune.run.row_map import FILE as MAP
 from campus_tune.run.told import DROPPED, answered_line
 from campus_tune.run.value_table import VALUES

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from campus_tune.run.prompts.prompt_map import CONTRADICTS, EASIEST, EXAMPLES, FILE, HARDEST, PROMPT_REGIONS
-from campus_tune.run.prompts.stage_groups import BANDS
+from campus_tune.run.answer_groups import BANDS
+from campus_tune.run.prompt_map import CONTRADICTS, EASIEST, EXAMPLES, FILE, HARDEST, PROMPT_REGIONS
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.errors import DataError, ResumeError
 from campus_tune.words.files import read_jsonl

@@ -10,7 +10,7 @@ from campus_tune.report.html_tables import Cell, Fact, HtmlTable, number, words
 from campus_tune.report.map_page import ShownRow, readable
 from campus_tune.report.prompt_facts import PredictionShown, PromptFacts, PromptMapFacts, PromptShown
 from campus_tune.report.prompt_plots import BANDS, PROMPT_PICTURES, prompt_words
-from campus_tune.run.prompts.prompt_map import CONTRADICTS, EASIEST, HARDEST
+from campus_tune.run.prompt_map import CONTRADICTS, EASIEST, HARDEST
 from campus_tune.words.wording import listed
 
 OPENED = 3  # prompts of a side that are shown without being asked for

@@ -22,7 +22,7 @@ from campus_tune.report.figures import (
     picture,
 )
 from campus_tune.report.prompt_facts import BINS, PromptFacts, PromptMapFacts, StagePrompts
-from campus_tune.run.prompts.prompt_map import ALWAYS, CONTRADICTS, MIDDLE, NEVER, NEVER_DRAWN, NOT_SCORED
+from campus_tune.run.prompt_map import ALWAYS, CONTRADICTS, MIDDLE, NEVER, NEVER_DRAWN, NOT_SCORED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from campus_tune.model.peers import Peers
+from campus_tune.run.answer_groups import FOLDER as GROUPS
 from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.lineage import BEST, Lineage, read_lineage
 from campus_tune.run.lineage import FILE as LINEAGE
@@ -26,7 +27,6 @@ from campus_tune.run.manifest import (
     what_is_wrong,
     wrong_of_rank,
 )
-from campus_tune.run.prompts.stage_groups import FOLDER as GROUPS
 from campus_tune.run.stage_visits import FOLDER as VALUE
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
 from campus_tune.run.told.dropped_rows import FILE as DROPPED

@@ -59,6 +59,7 @@ class Asking:
         num_proc: processes for CPU metrics.
         n_refreshes: re-scorings to come, which share the scorer's part of the budget.
         whole: measure all rows, whatever they cost.
+        ahead: `campus-tune score` can score these rows before a run.
     """
 
     config: CampusConfig
@@ -70,6 +71,7 @@ class Asking:
     num_proc: int = 1
     n_refreshes: int = 0
     whole: bool = False
+    ahead: bool = True
     _discount: float = 1.0  # on rows that were scored ahead
     _noted: dict[Passage, Json] = field(default_factory=dict)  # of passages that have more to say than losses
 
@@ -272,7 +274,8 @@ class Asking:
         budget = self.budget
         if blocks_unpaid(self.config, budget.unpaid):
             tokens = max(self.fewest_cost(), budget.short)
-            raise RecipeError(unpaid_scores(self.config, budget.ratio * tokens / budget.training_tokens, budget.unpaid))
+            share = budget.ratio * tokens / budget.training_tokens
+            raise RecipeError(unpaid_scores(self.config, share, budget.unpaid, ahead=self.ahead))
 
     def _pays_for_scorer(self) -> bool:
         """Whether what is left pays for training a scorer; else there is no order by it."""
@@ -462,20 +465,22 @@ def most_paid_for(
     return n
 
 
-def unpaid_scores(config: CampusConfig, share: float, unpaid: Collection[Purpose]) -> str:
+def unpaid_scores(config: CampusConfig, share: float, unpaid: Collection[Purpose], *, ahead: bool = True) -> str:
     """That rows cannot be drawn by scores that nothing pays for, and what to do.
 
     Args:
         config: settings.
         share: of the training compute that the fewest of them cost.
         unpaid: purposes that nothing is measured for.
+        ahead: `campus-tune score` can score the rows before a run.
     """
     blocks = blocks_unpaid(config, unpaid)
+    score = ", score the rows ahead with `campus-tune score`," if ahead else ""
     by = ", ".join(f"`{where}` {label}" for label, where in blocks.items())
     return (
         f"`budget` must pay for the scores that rows are drawn by ({by}), got {config.budget:g}: the fewest that can "
-        f"be measured cost {share:.1%} of the training compute. Write budget: {rounded_up(share):g}, score the rows "
-        "ahead with `campus-tune score`, or take these blocks out of the recipe."
+        f"be measured cost {share:.1%} of the training compute. Write budget: {rounded_up(share):g}{score} or take "
+        "these blocks out of the recipe."
     )
 
 
@@ -487,12 +492,12 @@ def prediction_warnings(scores: Scores, asking: Asking, enough: Callable[[], flo
         asking: that made them.
         enough: gives the budget that would have paid for all rows.
     """
-    warnings = []
+    warnings, score = [], "; so does `campus-tune score`, ahead of training" if asking.ahead else ""
     for label, notes in scores.notes.items():
         if "prediction_correlation" in notes:
             warnings.append(
                 f"`{label}` was measured on {notes['rows_measured']} of {len(asking.texts)} rows and predicted on the "
                 f"others (cross-validated rank correlation {notes['prediction_correlation']:.2f}). budget: "
-                f"{enough():g} pays for all of them; so does `campus-tune score`, ahead of training."
+                f"{enough():g} pays for all of them{score}."
             )
     return warnings

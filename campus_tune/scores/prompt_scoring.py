@@ -87,7 +87,7 @@ class PromptScoring:
         meter = LossMeter(subject, Prepared(dataset), PadRight(), rows.tokens, peers=peers, what="scoring")
         passages = Passages(trainer, dataset, rows, meter, open_cache(config, peers), peers)
         num_proc = getattr(trainer.args, "dataset_num_proc", None) or min(os.cpu_count() or 1, MOST_PROCESSES)
-        asking = Asking(config, texts, passages, budget, groups=groups, num_proc=num_proc)
+        asking = Asking(config, texts, passages, budget, groups=groups, num_proc=num_proc, ahead=False)
         return PromptScoring(config, asking, peers)
 
     @property

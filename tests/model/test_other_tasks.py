@@ -187,7 +187,7 @@ def test_a_model_is_refused_by_its_configuration_before_it_is_loaded(
 
 # -- trainers ----------------------------------------------------------------------------------------------------------
 
-TRAINERS = ["trl.DPOTrainer", "trl.KTOTrainer", "trl.RewardTrainer", "trl.GRPOTrainer", "trl.RLOOTrainer"]
+TRAINERS = ["trl.DPOTrainer", "trl.KTOTrainer", "trl.RewardTrainer"]
 TRAINERS += ["trl.experimental.cpo.CPOTrainer", "trl.experimental.orpo.ORPOTrainer", "trl.experimental.gkd.GKDTrainer"]
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from campus_tune.data.domains import Domains
+from campus_tune.run.answer_groups import StageGroups
 from campus_tune.run.ledger import plain
-from campus_tune.run.prompts.prompt_map import make_prompt_map
-from campus_tune.run.prompts.stage_groups import StageGroups
+from campus_tune.run.prompt_map import make_prompt_map
 from campus_tune.words.types import Json
 from tests.report.made_up import EVIL
 

@@ -27,7 +27,7 @@ from campus_tune.report.run_facts import RunOnDisk, read_run
 from campus_tune.report.run_page import run_content
 from campus_tune.report.write import markdown_of, write_report
 from campus_tune.run.ledger import read_ledger
-from campus_tune.run.prompts.prompt_map import CONTRADICTS, EASIEST, EXAMPLES, FILE, HARDEST
+from campus_tune.run.prompt_map import CONTRADICTS, EASIEST, EXAMPLES, FILE, HARDEST
 from campus_tune.words.errors import DataError
 from campus_tune.words.types import Json
 from tests.report.conftest import coarse_pictures

@@ -18,6 +18,7 @@ from campus_tune.metrics.compression import text_compression
 from campus_tune.model import compat
 from campus_tune.model.peers import Peers
 from campus_tune.recipe.config import CampusConfig
+from campus_tune.recipe.draw_blocks import ThinSettings
 from campus_tune.recipe.passes_block import PassSettings
 from campus_tune.recipe.prompt_metrics import metric_problems
 from campus_tune.scores.prompt_features import prompt_features
@@ -137,6 +138,7 @@ def test_a_budget_that_pays_for_some_predicts_the_others_and_says_how_well(train
     assert FEWEST["scoring"] <= scores.notes["loss"]["rows_measured"] < N
     assert some.budget.spent["scoring"] <= some.budget.total
     (said,) = (warning for warning in scores.warnings if "predicted on the others" in warning)
+    assert "campus-tune score" not in said  # it scores rows that have their answers
     enough = float(said.split("budget: ")[1].split(" ")[0])
     again = scoring(trainer, "loss", "length", answer="answer", budget=enough, n_answers=n_answers)
     assert again.start().notes["loss"]["rows_measured"] == N
@@ -151,6 +153,17 @@ def test_a_budget_that_pays_for_too_few_leaves_the_order_out_and_says_what_would
     enough = float(said.split("Write budget: ")[1].split(" ")[0])
     again = scoring(trainer, "loss", "length", answer="answer", budget=enough, n_answers=100)
     assert "loss" in again.start().by_label
+
+
+def test_scores_that_prompts_are_drawn_by_must_be_paid_for(trainer: Any) -> None:
+    thin = ThinSettings.from_mapping({"how": "top", "by": "loss", "keep": 0.5})
+    with pytest.raises(RecipeError, match=r"`budget` must pay for the scores that rows are drawn by") as refused:
+        scoring(trainer, "loss", answer="answer", budget=0.01, n_answers=100, thin=thin).start()
+    said = str(refused.value)
+    assert "campus-tune score" not in said
+    enough = float(said.split("Write budget: ")[1].split(" ")[0])
+    paid = scoring(trainer, "loss", answer="answer", budget=enough, n_answers=100, thin=thin).start()
+    assert "loss" in paid.by_label
 
 
 def test_a_column_of_answers_that_is_not_there_is_named(trainer: Any) -> None:

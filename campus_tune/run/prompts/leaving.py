@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from campus_tune.method.pass_rates import PassRates
-from campus_tune.run.prompts.prompt_map import make_prompt_map
+from campus_tune.run.prompt_map import make_prompt_map
 from campus_tune.run.told.events import PromptsMapped, Warned
 from campus_tune.words.errors import CampusError
 from campus_tune.words.types import FloatArray, Json

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Protocol
 
 from campus_tune.model.peers import Peers
+from campus_tune.run.answer_groups import FOLDER as PROMPTS
 from campus_tune.run.ledger import Ledger
-from campus_tune.run.prompts.prompt_map import EXAMPLES as PROMPT_EXAMPLES
-from campus_tune.run.prompts.prompt_map import FILE as PROMPT_MAP
-from campus_tune.run.prompts.stage_groups import FOLDER as PROMPTS
+from campus_tune.run.prompt_map import EXAMPLES as PROMPT_EXAMPLES
+from campus_tune.run.prompt_map import FILE as PROMPT_MAP
 from campus_tune.run.row_map import FILE as MAP
 from campus_tune.run.row_map import LIKELIEST, SHOWN
 from campus_tune.run.stage_visits import FOLDER as VALUE

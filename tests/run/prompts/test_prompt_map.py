@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from campus_tune.data.domains import Domains
-from campus_tune.run.prompts.prompt_map import (
+from campus_tune.run.answer_groups import StageGroups
+from campus_tune.run.prompt_map import (
     CONTRADICTS,
     EASIEST,
     EXAMPLES,
@@ -21,7 +22,6 @@ from campus_tune.run.prompts.prompt_map import (
     make_prompt_map,
     sentence,
 )
-from campus_tune.run.prompts.stage_groups import StageGroups
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.types import Json
 

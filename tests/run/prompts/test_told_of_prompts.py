@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from campus_tune import open_run
+from campus_tune.run.answer_groups import FOLDER
 from campus_tune.run.ledger import read_ledger
 from campus_tune.run.ledger_fields import FIELDS
+from campus_tune.run.prompt_map import EXAMPLES, FILE
 from campus_tune.run.prompts import leaving
 from campus_tune.run.prompts.leaving import expected_rates, prompt_text
-from campus_tune.run.prompts.prompt_map import EXAMPLES, FILE
-from campus_tune.run.prompts.stage_groups import FOLDER
 from campus_tune.words.errors import DataError
 from campus_tune.words.types import Json
 from tests.run.prompts.tiny_prompts import GROUP, prompts, reward_trainer

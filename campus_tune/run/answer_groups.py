@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from campus_tune.data.domains import Domains
 from campus_tune.scores.cache import read_columns, write_columns
-from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json
+from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, RowArray
 
 FOLDER = "prompt_rewards"  # in the run's
 BANDS = 5  # of the rate that was expected of a prompt
@@ -46,8 +46,8 @@ def file_of_stage(stage: int) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Groups:
-    """Groups of answers, n of them, each of G answers to one prompt, in the sequence in which they were planned.
+class AnswerGroups:
+    """AnswerGroups of answers, n of them, each of G answers to one prompt, in the sequence in which they were planned.
 
     Args:
         rows: the prompt of each, shape (n,).
@@ -75,13 +75,13 @@ class Groups:
         """Answers that were scored, shape (n, G)."""
         return np.isfinite(self.rewards)
 
-    def take(self, chosen: BoolArray | IntArray) -> Groups:
+    def take(self, chosen: BoolArray | IntArray) -> AnswerGroups:
         """Some of them."""
-        return Groups(**{name: values[chosen] for name, values in vars(self).items()})
+        return AnswerGroups(**{name: values[chosen] for name, values in vars(self).items()})
 
-    def joined(self, *others: Groups) -> Groups:
+    def joined(self, *others: AnswerGroups) -> AnswerGroups:
         """These, and others behind them."""
-        return Groups(
+        return AnswerGroups(
             **{name: np.concatenate([values, *(vars(o)[name] for o in others)]) for name, values in vars(self).items()}
         )
 
@@ -99,7 +99,7 @@ class Groups:
 
 
 def all_equal(rewards: FloatArray) -> BoolArray:
-    """Groups whose scored answers all earned the same, or fewer than two were scored, shape (n,).
+    """AnswerGroups whose scored answers all earned the same, or fewer than two were scored, shape (n,).
 
     Args:
         rewards: NaN where an answer was not scored, shape (n, G).
@@ -135,7 +135,7 @@ class StageGroups:
 
     def __init__(self, functions: Sequence[str], domains: Domains, *, at: float) -> None:
         self.functions, self.domains, self.at = tuple(functions), domains, at
-        self._groups: list[Groups] = []
+        self._groups: list[AnswerGroups] = []
         self._by_function: list[FloatArray] = []  # shape (n, G, functions) each
         # over the stages that are closed: groups, those without a gradient, those that shuffling would have had
         # without one, those without a reward, generated tokens, answers that were scored, of these those that passed
@@ -143,7 +143,7 @@ class StageGroups:
 
     def add(
         self,
-        rows: IntArray,
+        rows: IntArray | RowArray,
         *,
         generation: int,
         weighted: FloatArray,
@@ -167,7 +167,7 @@ class StageGroups:
         """
         n, flat = len(rows), all_equal(weighted) if tells_apart is None else ~np.asarray(tells_apart, dtype=bool)
         self._groups.append(
-            Groups(
+            AnswerGroups(
                 np.asarray(rows, dtype=np.int64),
                 np.full(n, generation, dtype=np.int64),
                 np.asarray(weighted, dtype=np.float64),
@@ -180,7 +180,7 @@ class StageGroups:
         self._by_function.append(np.stack([np.asarray(by_function[name]) for name in self.functions], axis=-1))
 
     @property
-    def groups(self) -> Groups | None:
+    def groups(self) -> AnswerGroups | None:
         """Those of the stage so far; None before its first."""
         return self._groups[0].joined(*self._groups[1:]) if self._groups else None
 
@@ -220,14 +220,14 @@ class StageGroups:
             "generated_tokens": self.generated_tokens,
         }
 
-    def _by_domain(self, groups: Groups) -> Json:
+    def _by_domain(self, groups: AnswerGroups) -> Json:
         """What each domain's groups have shown, of those that have some."""
         if self.domains.codes is None:
             return {}
         codes = self.domains.codes[groups.rows]
         return {self.domains.names[code]: groups.take(codes == code).shown(self.at) for code in np.unique(codes)}
 
-    def _by_band(self, groups: Groups) -> list[Json]:
+    def _by_band(self, groups: AnswerGroups) -> list[Json]:
         """What the groups of each band of the expected pass rate have shown; [] where nothing was expected."""
         bands = band_of(groups.expected)
         return [groups.take(bands == band).shown(self.at) for band in range(BANDS)] if bands.max() >= 0 else []
@@ -279,7 +279,7 @@ class StageGroups:
         self._sums = np.array(arrays["sums"], dtype=np.float64)
         self._groups, self._by_function = [], []
         if "rows" in arrays:
-            self._groups = [Groups(**{name: arrays[name] for name in Groups.__dataclass_fields__})]
+            self._groups = [AnswerGroups(**{name: arrays[name] for name in AnswerGroups.__dataclass_fields__})]
             self._by_function = [arrays["by_function"]]
 
 
@@ -294,7 +294,7 @@ def band_of(expected: FloatArray) -> IntArray:
     return np.where(known, np.clip(place, 0, BANDS - 1), -1)
 
 
-def write_groups(path: Path, groups: Groups) -> None:
+def write_groups(path: Path, groups: AnswerGroups) -> None:
     """A stage's groups as a table, a line for each.
 
     Raises:
@@ -305,7 +305,7 @@ def write_groups(path: Path, groups: Groups) -> None:
     write_columns(path, {"row": groups.rows, **named, **answers}, {})
 
 
-def read_groups(path: Path) -> Groups:
+def read_groups(path: Path) -> AnswerGroups:
     """The groups of a stage's file.
 
     Raises:
@@ -313,5 +313,5 @@ def read_groups(path: Path) -> Groups:
     """
     columns = read_columns(path)[0]
     answers = [columns[f"{_REWARD}{place}"] for place in range(sum(name.startswith(_REWARD) for name in columns))]
-    named = {name: columns[name] for name in Groups.__dataclass_fields__ if name not in ("rows", "rewards")}
-    return Groups(rows=columns["row"], rewards=np.stack(answers, axis=1), **named)
+    named = {name: columns[name] for name in AnswerGroups.__dataclass_fields__ if name not in ("rows", "rewards")}
+    return AnswerGroups(rows=columns["row"], rewards=np.stack(answers, axis=1), **named)

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from campus_tune.data.domains import Domains
-from campus_tune.run.prompts.stage_groups import FOLDER, Groups, file_of_stage, read_groups
+from campus_tune.run.answer_groups import FOLDER, AnswerGroups, file_of_stage, read_groups
 from campus_tune.scores.cache import write_columns
 from campus_tune.words.files import atomic_write
 from campus_tune.words.types import FloatArray, IntArray, Json
@@ -72,7 +72,7 @@ class PromptMap:
 
     @staticmethod
     def of(
-        stages: Iterable[Groups], domains: Domains, *, n_rows: int, at: float, predicted: FloatArray | None = None
+        stages: Iterable[AnswerGroups], domains: Domains, *, n_rows: int, at: float, predicted: FloatArray | None = None
     ) -> PromptMap:
         """The map of all prompts.
 

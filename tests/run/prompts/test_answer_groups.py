@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from campus_tune.data.domains import Domains
-from campus_tune.run.prompts.stage_groups import (
+from campus_tune.run.answer_groups import (
     FOLDER,
     StageGroups,
     all_equal,
