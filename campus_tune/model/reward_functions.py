@@ -71,8 +71,8 @@ def load_reward(name: str) -> Callable[..., Any]:
         if name in VERIFIED and find_spec("math_verify") is None:
             raise RecipeError(f"`reward_funcs: {name}` must have math-verify, got none. Run: pip install math-verify")
         made: Callable[..., Any] = getattr(rewards, name)
-        punishes: Callable[..., Any] = made(**LENGTHS) if name == PUNISHMENT else made
-        return punishes
+        named: Callable[..., Any] = made(**LENGTHS) if name == PUNISHMENT else made
+        return named
     module, dot, function = name.rpartition(".")
     if not dot:
         raise RecipeError(
