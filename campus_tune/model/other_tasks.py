@@ -135,7 +135,7 @@ def refuse_other_prompts(trainer: Trainer) -> None:
     Raises:
         TrainerError: they are something else.
     """
-    names = column_names(trainer.train_dataset)
+    names = column_names(compat.training_rows(trainer))
     if owns_its_data(trainer) or "prompt" not in names:
         made = ", and environments that make them" if owns_its_data(trainer) else ""
         raise TrainerError(

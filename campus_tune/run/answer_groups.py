@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from campus_tune.data.domains import Domains
 from campus_tune.scores.cache import read_columns, write_columns
-from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json
+from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, RowArray
 
 FOLDER = "prompt_rewards"  # in the run's
 BANDS = 5  # of the rate that was expected of a prompt
@@ -144,7 +144,7 @@ class StageGroups:
 
     def add(
         self,
-        rows: IntArray,
+        rows: IntArray | RowArray,
         *,
         generation: int,
         weighted: FloatArray,

@@ -65,6 +65,16 @@ def row_keys(rows: Iterable[Mapping[str, Any]]) -> NDArray[np.uint64]:
     return text_keys([as_json(dict(row)) for row in rows])
 
 
+def not_compared(trainer: Trainer) -> list[str]:
+    """What a person should know that the audit of this trainer cannot see; nothing where it sees all."""
+    if not hides_forwards(trainer):
+        return []
+    return [
+        "use_liger_kernel asks a part of the model by itself here: the prompts that are answered are compared with the "
+        "plan, what is trained is not. Set use_liger_kernel: false to have both compared."
+    ]
+
+
 @dataclass(eq=False)
 class Generation:
     """One rank's part of a generation.
@@ -89,7 +99,7 @@ class Generation:
 
 
 @dataclass(eq=False)
-class Shown:
+class TrainedPart:
     """What a forward was given.
 
     Args:
@@ -152,7 +162,7 @@ class PromptAudit:
         self._loss_of_its_own = loss_of_its_own(trainer)
         self._generation: Generation | None = None
         self._settled = micro_step(trainer)  # micro batches that were compared
-        self._forwards: list[Shown] = []  # since then
+        self._forwards: list[TrainedPart] = []  # since then
         self._at_settled: Generation | None = None  # that was in progress then
         self._end = listen(trainer, GENERATES, self._generate)
         self._hook = compat.model_of(trainer).register_forward_hook(self._after, with_kwargs=True)
@@ -320,7 +330,7 @@ class PromptAudit:
         micro, parts = micro_step(self._trainer), (answers_of(self._trainer) or ())
         mask = given.get("attention_mask")
         tokens = OnItsWay(ids, torch.ones_like(ids) if mask is None else mask)
-        forward = Shown(micro, generation, tokens, parts[micro % len(parts)]["prompt_ids"].shape[1])
+        forward = TrainedPart(micro, generation, tokens, parts[micro % len(parts)]["prompt_ids"].shape[1])
         self._forwards.append(forward)
 
         def came_back(_: torch.Tensor) -> None:
@@ -347,7 +357,7 @@ class PromptAudit:
             )
         generation.parts = parts
 
-    def _compare(self, micro: int, forwards: Sequence[Shown]) -> None:
+    def _compare(self, micro: int, forwards: Sequence[TrainedPart]) -> None:
         """The forwards of one micro batch.
 
         Raises:

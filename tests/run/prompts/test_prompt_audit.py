@@ -10,7 +10,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from campus_tune.run.prompts.audit import PromptAudit, keys_of, row_keys
+from campus_tune.run.prompts.audit import PromptAudit, keys_of, not_compared, row_keys
 from campus_tune.words.errors import AuditError, ResumeError
 from tests.run.prompts.planned_loader import PlannedRun
 from tests.run.prompts.tiny_prompts import GROUP, prompts, reward_trainer
@@ -304,6 +304,17 @@ def test_what_is_asked_while_evaluating_is_no_generation(trainer: Any) -> None:
     run.watch.close()
     assert run.audit.generations == [0, 0]
     assert run.heard == []
+
+
+def test_where_forwards_are_hidden_it_says_so_and_compares_what_is_answered(trainer: Any, monkeypatch: Any) -> None:
+    assert not_compared(trainer) == []
+    monkeypatch.setattr(trainer, "use_liger_kernel", True, raising=False)  # as TRL 1.0 has it
+    (said,) = not_compared(trainer)
+    assert "are answered are compared with the plan, what is trained is not. Set use_liger_kernel: false" in said
+    run = PlannedRun(trainer)
+    run.audit._hook.remove()
+    run.train()
+    assert (run.audit.checked, run.audit.passed, run.audit.generations) == (0, 0, [2, 2])
 
 
 # -- resume ------------------------------------------------------------------------------------------------------------
