@@ -15,7 +15,7 @@ from transformers import Trainer
 from campus_tune.compare.curve_recorder import CurveRecorder
 from campus_tune.data.held_out_prompts import HeldOutPrompts
 from campus_tune.model.compat_answers import AnswerRewards, PromptAnswers
-from campus_tune.run.prompts.prompt_run import PromptRun
+from campus_tune.run.prompts import PromptRun
 from campus_tune.words.types import BoolArray, FloatArray, Json
 
 

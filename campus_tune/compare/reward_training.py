@@ -64,7 +64,7 @@ class RewardBench(Bench):
     ) -> tuple[Any, DrivenRun, CurveRecorder]:
         from campus_tune.compare.reward_recorder import RewardRecorder
         from campus_tune.run.callback import CampusCallback
-        from campus_tune.run.prompts.prompt_run import PromptRun
+        from campus_tune.run.prompts import PromptRun
 
         del arm, task
         settings, callback = self.plan.settings, CampusCallback(config)

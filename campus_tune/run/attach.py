@@ -50,7 +50,7 @@ from campus_tune.run.checkpoints import Checkpoint, last_complete, named, read_s
 from campus_tune.run.driven import DrivenRun
 from campus_tune.run.one_trainer import refuse_taken, refuse_two
 from campus_tune.run.overrides import TrainCall, refuse_own_data_path
-from campus_tune.run.prompts.prompt_run import PromptRun
+from campus_tune.run.prompts import PromptRun
 from campus_tune.run.run import CampusRun
 from campus_tune.run.told.card import add_to_card
 from campus_tune.run.told.trackers import forgiven

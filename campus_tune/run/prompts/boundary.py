@@ -31,7 +31,7 @@ def close_stage(now: PromptSituation, position: PromptPosition) -> bool:
         return False
     with now.activities(DECIDING):  # what the stage has shown tells of the prompts that were never tried
         prediction = now.scoring.renew(now.rates, now.scores.by_label)
-    shuffled = now.rates.shuffled_share()
+    shuffled = now.rates.shuffled_share(None if now.dropped is None else ~now.dropped.mask)
     end: Json = {
         "stage": stage.index,
         "step": position.steps,

@@ -21,8 +21,11 @@ import torch
 from numpy.typing import NDArray
 
 from campus_tune.data.domains import Domains
+from campus_tune.data.judged import Known
 from campus_tune.data.prepared import column_names
+from campus_tune.data.said import Said
 from campus_tune.method.budget import Budget
+from campus_tune.method.cells import Cells
 from campus_tune.method.curriculum import Curriculum
 from campus_tune.method.drawn import of_start
 from campus_tune.method.orders import order_rows
@@ -51,8 +54,10 @@ from campus_tune.run.prompts.rewards import Heard, RewardWatch
 from campus_tune.run.saver import Saver
 from campus_tune.run.situation import RECIPE
 from campus_tune.run.stream.finite import Finite, Update, likely_cause
+from campus_tune.run.told.dropped_rows import list_dropped
 from campus_tune.run.told.events import Scored, Started, Warned
 from campus_tune.run.told.journal import Journal
+from campus_tune.scores.dropping import Dropped, dropped_of, shape_of
 from campus_tune.scores.prompt_scoring import PromptScoring
 from campus_tune.scores.run_scores import Scores
 from campus_tune.words.errors import RecipeError
@@ -127,23 +132,60 @@ class PromptOutline:
         """That measurements are charged to."""
         return self.scoring.budget
 
-    def make_policy(self, scores: Scores, rates: PassRates) -> Policy | None:
+    def known(self) -> Known:
+        """What the prompts can be compared and found by."""
+        texts = self.scoring.texts
+        nothing = [""] * len(texts)
+        said = Said(texts.response_text, nothing, texts.response_text)  # no prompt has an answer of its own
+        return Known(texts.columns, said, shape_of(self.trainer)[0], text_keys(texts.response_text))
+
+    def make_cells(self, scores: Scores) -> Cells | None:
+        """The cells that prompts are compared in; None where nothing is."""
+        by_label, kinds = scores.by_label.__getitem__, self.kinds
+        return cells_of(self.config, by_label, domains=kinds.domains, others=kinds.others)
+
+    def make_dropped(self, scores: Scores) -> Dropped | None:
+        """The prompts that are never drawn; None where the recipe drops none. Every rank calls it.
+
+        Raises:
+            DataError: a file that names them cannot be read, or is of other data.
+        """
+        config, domains = self.config, self.kinds.domains
+        if not config.drop:
+            return None
+        cells = self.make_cells(scores)
+        return self.peers.led(lambda: dropped_of(config, scores.by_label, self.known(), domains, cells))
+
+    def list_dropped(self, dropped: Dropped | None) -> None:
+        """Leave a list of the prompts that are left out, if there are any."""
+        if dropped is not None:
+            rows, tokenizer = compat.training_rows(self.trainer), compat.tokenizer_of(self.trainer)
+            list_dropped(self.folder, dropped, self.known(), self.kinds.domains, rows, tokenizer)
+
+    def make_policy(self, scores: Scores, rates: PassRates, dropped: Dropped | None) -> Policy | None:
         """Who is drawn and which; None where all are alike.
 
         Raises:
             RecipeError: a stage is too short for the shares, or names that no prompt has.
         """
-        config, domains = self.config, self.kinds.domains
+        config, n_rows = self.config, self.n_prompts
         if not config.draws_apart:
             return None
-        cells = cells_of(config, scores.by_label.__getitem__, domains=domains, others=self.kinds.others)
 
         def score_of(label: str) -> FloatArray:
             return scores.by_label[label]
 
-        policy = policy_of(config, n_rows=self.n_prompts, domains=domains, cells=cells, score_of=score_of, rates=rates)
+        policy = policy_of(
+            config,
+            n_rows=n_rows,
+            domains=self.kinds.domains,
+            cells=self.make_cells(scores),
+            score_of=score_of,
+            dropped=None if dropped is None else dropped.mask,
+            rates=rates,
+        )
         if policy is not None:
-            stage = stage_rows(config, n_rows=self.n_prompts, global_batch=self.rounds.global_batch)
+            stage = stage_rows(config, n_rows=n_rows, global_batch=self.rounds.global_batch)
             if problems := quota_problems(policy, stage):
                 raise RecipeError(problems)
         return policy
@@ -183,6 +225,7 @@ class PromptSituation(PromptOutline):  # a longer list of the same kind, as `Sit
         scores: from before training.
         curriculum: which prompts come next.
         rates: what rewards have shown of each.
+        dropped: prompts that are never drawn; None where the recipe drops none.
         selector: chooses among the curriculum's offers.
         groups: what those of the stage have shown.
         rewards: hears them.
@@ -195,6 +238,7 @@ class PromptSituation(PromptOutline):  # a longer list of the same kind, as `Sit
     scores: Scores
     curriculum: Curriculum
     rates: PassRates
+    dropped: Dropped | None
     selector: Selector
     groups: StageGroups
     rewards: RewardWatch
@@ -331,20 +375,28 @@ def plan(now: PromptOutline, saver: Saver, heard: Callable[[Heard], None]) -> Pr
         scores.save(now.folder / "scores", now.scoring.rows)
         atomic_write(now.folder / RECIPE, now.config.to_yaml())
     rates = now.make_rates()
-    policy = now.make_policy(scores, rates)
+    dropped = now.make_dropped(scores)
+    policy = now.make_policy(scores, rates, dropped)
     rounds = {"task": "prompts", "rounds": now.rounds.record()}
     now.journal.take(
-        Started(now.identity.record(), now.domains.sizes(), drawn={**rounds, **of_start(policy, {})}),
+        Started(
+            now.identity.record(),
+            now.domains.sizes(),
+            drawn={**rounds, **of_start(policy, {} if dropped is None else dropped.counts())},
+        ),
     )
     for label, values in scores.by_label.items():
         quantiles = np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).tolist()
         now.journal.take(Scored(label, quantiles, scores.notes[label]))
+    if now.peers.leads:
+        now.list_dropped(dropped)
     repeated = repeated_prompts(text_keys(now.scoring.texts.response_text))
-    now.journal.take(Warned([*scores.warnings, *repeated, *not_compared(now.trainer)]))
+    kept = () if dropped is None else dropped.notes
+    now.journal.take(Warned([*scores.warnings, *kept, *repeated, *not_compared(now.trainer)]))
     curriculum = now.make_curriculum(scores, policy)
     for label, notes in scores.notes.items():
         curriculum.bar(label, barred=notes.get("tells_apart") is False)
-    return complete(now, scores, curriculum, rates, heard)
+    return complete(now, scores, curriculum, rates, dropped, heard)
 
 
 def repeated_prompts(keys: NDArray[np.uint64]) -> list[str]:
@@ -368,6 +420,7 @@ def complete(
     scores: Scores,
     curriculum: Curriculum,
     rates: PassRates,
+    dropped: Dropped | None,
     heard: Callable[[Heard], None],
     *,
     same_world: bool = True,
@@ -381,6 +434,7 @@ def complete(
         scores=scores,
         curriculum=curriculum,
         rates=rates,
+        dropped=dropped,
         selector=now.config.build_selector(),
         groups=StageGroups(names_of_rewards(trainer), domains, at=rates.at),
         rewards=RewardWatch.on(trainer, heard, loader.planned),

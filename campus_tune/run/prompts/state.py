@@ -24,12 +24,15 @@ from campus_tune.run.saved_state import BUDGET, CURRICULUM, LOOP, PAST, as_saved
 from campus_tune.run.saver import Saver
 from campus_tune.run.situation import RECIPE
 from campus_tune.run.stream.loop_state import LoopState
+from campus_tune.run.told.dropped_rows import FILE as DROPPED
 from campus_tune.run.told.events import Resumed, Warned
 from campus_tune.run.told.examples import FILE as EXAMPLES
+from campus_tune.scores.dropping import Dropped
 from campus_tune.scores.questions import Questions
 from campus_tune.scores.run_scores import Scores
 from campus_tune.words.errors import ResumeError, TrainerError
 from campus_tune.words.files import atomic_write
+from campus_tune.words.hashing import array_digest
 from campus_tune.words.types import Json
 
 VERSION = "prompts 1"  # of rows it is a number
@@ -50,6 +53,7 @@ SHAPE: dict[str, Any] = {
     "loop": LOOP,
     "epoch_ended": bool,
     "journal": {"size": int, "pending": {}},
+    "dropped?": str,
 }
 
 
@@ -75,7 +79,13 @@ def state_of(now: PromptSituation, position: PromptPosition, loop: LoopState) ->
         "loop": loop.state(epoch_over=epoch_ended or position.epoch not in (None, curriculum.epoch)),
         "epoch_ended": epoch_ended,
         "journal": now.journal.state(),
+        **({} if now.dropped is None else {"dropped": digest_of(now.dropped)}),
     }
+
+
+def digest_of(dropped: Dropped | None) -> str | None:
+    """What a checkpoint remembers of the prompts that are never drawn; None where the recipe drops none."""
+    return None if dropped is None else array_digest(dropped.mask)
 
 
 def keep(now: PromptSituation, checkpoint: Path) -> None:
@@ -99,7 +109,7 @@ def beside(now: PromptSituation) -> Beside:
         ledger=LEDGER,
         ledger_size=now.journal.ledger.size,
         needed=(*(f"scores/{name}.parquet" for name in now.scores.digests()), *stages),
-        outcome=tuple(name for name in (EXAMPLES,) if (now.folder / name).exists()),
+        outcome=tuple(name for name in (EXAMPLES, DROPPED) if (now.folder / name).exists()),
     )
 
 
@@ -138,8 +148,13 @@ def restore(
     scores = now.peers.led(lambda: Scores.load(home / "scores", saved["scores"], Questions(now.config).passages))
     added = now.scoring.asking.add_texts(scores) if changed else []
     scores.refuse_missing(now.config, now.budget.unpaid)
-    rates = now.make_rates()
-    curriculum = now.make_curriculum(scores, now.make_policy(scores, rates))
+    rates, dropped = now.make_rates(), now.make_dropped(scores)
+    if not changed and saved.get("dropped") != digest_of(dropped):
+        raise ResumeError(
+            "the checkpoint must belong to this run, got one that leaves out other prompts: a file that `drop` reads "
+            "has changed. Put it back, or go on with the others on purpose: campus: {resume: changed_future}."
+        )
+    curriculum = now.make_curriculum(scores, now.make_policy(scores, rates, dropped))
     arrays = now.peers.led(lambda: read_arrays(checkpoint.path))
     with as_saved(step):
         rates.load(arrays["rates"])
@@ -147,7 +162,7 @@ def restore(
         past = [PastStage.of(stage) for stage in saved["past"]]
         position = PromptPosition(**{name: saved["position"][name] for name in SHAPE["position"]})
         loop.load(saved["loop"])
-    situation = complete(now, scores, curriculum, rates, heard)
+    situation = complete(now, scores, curriculum, rates, dropped, heard)
     situation.past.extend(past)
     try:
         with as_saved(step):
@@ -163,6 +178,7 @@ def restore(
         bring_curriculum(home, now.folder, now.journal.put_aside)
         atomic_write(now.folder / RECIPE, now.config.to_yaml())  # its future may have changed
         scores.save_metrics(now.folder / "scores", now.scoring.rows, added)
+        now.list_dropped(dropped)
 
     now.peers.led(move_in)
     now.journal.load(saved["journal"])

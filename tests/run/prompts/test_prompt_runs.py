@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 
 import campus_tune
 from campus_tune.method.rounds import Rounds
+from campus_tune.run.ledger import read_ledger
 from campus_tune.run.prompts.prompt_run import PromptRun
 from campus_tune.words.errors import AuditError, DataError, TrainerError
 from campus_tune.words.hashing import array_digest
@@ -202,6 +203,37 @@ def test_a_training_that_is_stopped_closes_its_stage(tmp_path: Path) -> None:
     assert [line["step"] for line in events(tmp_path, "stage_end")][-1] == 3
     (end,) = events(tmp_path, "end")
     assert (end["step"], end["groups"]["n"]) == (3, 16)
+
+
+def test_prompts_that_are_dropped_are_never_drawn_and_listed(tmp_path: Path) -> None:
+    config = {"drop": [{"by": "duplicates"}, {"by": "-length", "lowest": 0.1}], "stages": 4}
+    trainer = reward_trainer(
+        tmp_path, config=config, train=[*prompts(30), *prompts(2)], num_train_epochs=2, max_steps=-1
+    )
+    seen = Answered().watch(trainer)
+    trainer.train()
+    (run,) = events(tmp_path, "run")
+    assert run["dropped"] == {"duplicates: equal": 2, "-length: lowest 0.1": 3}
+    listed = read_ledger(tmp_path / "curriculum" / "dropped.jsonl")
+    gone = {line["row"] for line in listed}
+    assert len(gone) == 5
+    assert {30, 31} < gone
+    drawn = {row for step in seen.planned for row in step}
+    assert drawn == set(range(32)) - gone
+    (end,) = events(tmp_path, "end")
+    assert end["dropped"] == 5
+
+
+def test_the_control_draws_as_many_by_scores_of_other_prompts(tmp_path: Path) -> None:
+    config = {"thin": {"how": "top", "by": "middle", "keep": 0.5}, "selector": "shuffle", "stages": 4}
+    drawn = []
+    for name, more in (("middle", {}), ("control", {"control": "shuffled_scores"})):
+        trainer = reward_trainer(tmp_path / name, config={**config, **more}, max_steps=12)
+        trainer.train()
+        (end,) = events(tmp_path / name, "end")
+        assert end["visits"] == 48
+        drawn.append([line["rows_digest"] for line in events(tmp_path / name, "decision")])
+    assert drawn[0] != drawn[1]
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------

@@ -69,7 +69,12 @@ def stopped(out: Path, *, stops: tuple[int, ...], saves: tuple[int, ...] | None 
     [
         pytest.param("grpo", HALF, (3, 4, 7), id="half a generation a step"),
         pytest.param("rloo", HALF, (1, 6), id="half a generation a step, RLOO"),
-        pytest.param("grpo", {"num_iterations": 2}, (5, 6), id="two iterations"),
+        pytest.param(
+            "grpo",
+            {"num_iterations": 2, "restore_callback_states_from_checkpoint": True},
+            (5, 6),
+            id="two iterations, callbacks made anew from the checkpoint",
+        ),
         pytest.param("rloo", {"num_iterations": 2, "logging_steps": 4}, (1, 7), id="two iterations, a line every 4"),
         pytest.param("grpo", {"steps_per_generation": 1}, (3, 8), id="two generations a step"),
         pytest.param(
