@@ -23,7 +23,7 @@ MIDDLE: Json = {"metrics": ["length"], "stages": 3, "thin": {"how": "top", "by":
         pytest.param("rloo", Kill("saving", n=4, ranks=[1]), id="a rank killed in a save"),
     ],
 )
-def test_two_processes_stopped_inside_a_generation_go_on_with_their_own_parts_of_it(
+def test_two_processes_stopped_inside_a_generation_go_on_each_with_its_part(
     warm: Warm, tmp_path: Path, kind: str, kill: Kill | None
 ) -> None:
     settings = {**CUT, "kind": kind, "config": MIDDLE, "lora": kind == "rloo"}
@@ -40,7 +40,7 @@ def test_two_processes_stopped_inside_a_generation_go_on_with_their_own_parts_of
         assert last.results[rank]["asked"] == calm.results[rank]["asked"][2:]
 
 
-def test_a_process_that_is_killed_three_times_goes_on_as_if_it_had_not_been(warm: Warm, tmp_path: Path) -> None:
+def test_a_process_that_is_killed_three_times_goes_on_as_in_peace(warm: Warm, tmp_path: Path) -> None:
     settings = {**CUT, "config": MIDDLE, "per_device_train_batch_size": 8, "saves": [1, 3, 5]}
     calm = warm.run(TRAIN, 1, out=str(tmp_path / "calm"), **settings).ok
     out = str(tmp_path / "killed")

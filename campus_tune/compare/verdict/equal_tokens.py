@@ -38,9 +38,10 @@ class AtEqualTokens:
         arm, other = called(found.arm), called(found.against)
         span = "" if found.low is None else f"95 % interval {found.low:+.3f} to {found.high:+.3f}, "
         where = "" if self.share > 0.999 else f" ({percent(self.share)} of those of {other})"
+        seeds = "1 seed" if found.n_seeds == 1 else f"{found.n_seeds} seeds"
         said = (
             f"Where both had generated as many tokens{where}, the reward of {arm} was {found.value:+.3f} against "
-            f"{other}: {found.mean:.3f} and {found.mean_against:.3f} ({span}{found.n_seeds} seeds)."
+            f"{other}: {found.mean:.3f} and {found.mean_against:.3f} ({span}{seeds})."
         )
         return said.replace("-", "−")
 
