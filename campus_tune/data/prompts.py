@@ -8,7 +8,7 @@ chat template.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
@@ -67,7 +67,7 @@ def read_prompts(dataset: RowSource, tokenizer: Tokenizer) -> RowTexts:
     return RowTexts(response_text=texts, response_tokens=tokens, prompt_tokens=tokens, columns=columns)
 
 
-def read_answers(columns: dict[str, Sequence[Any]], name: str) -> list[str]:
+def read_answers(columns: Mapping[str, Sequence[Any]], name: str) -> list[str]:
     """The reference answers in a column, as text.
 
     Args:
@@ -106,7 +106,7 @@ class TellingColumns:
     groups: dict[str, IntArray]
 
     @staticmethod
-    def of(columns: dict[str, Sequence[Any]]) -> TellingColumns:
+    def of(columns: Mapping[str, Sequence[Any]]) -> TellingColumns:
         """Those of some columns; what holds neither numbers nor texts, and the prompts themselves, are left out.
 
         Args:

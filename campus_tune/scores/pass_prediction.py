@@ -3,9 +3,9 @@
 A logistic regression of the tried prompts' passes on their features, with one penalty for all of its weights. What it
 is worth is not assumed but measured: five times a fifth of the tried prompts is left out and predicted from the others.
 What the predictions of those then say of their passes, as the mean of a beta distribution that is worth `s` tries,
-chooses the penalty and `s`. So a feature that says nothing gets a weight near nothing, and where all of them together
-do not predict the prompts that were left out better than one rate for all, by more than its standard error, there is
-one rate for all.
+chooses the features, the penalty and `s`. A feature that says nothing alone is left out, unless all of them together
+say more; and where they do not predict the prompts that were left out better than one rate for all, by more than one
+and a half standard errors, there is one rate for all.
 
     logit p_i = w₀ + x_i·w                                    least deviance + λ‖w‖², λ from the left-out prompts
     p_i of the tried ones:  passes_i ~ BetaBinomial(tries_i, s·p_i, s·(1 − p_i))      s from the left-out prompts
@@ -28,7 +28,6 @@ Reference:
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -101,8 +100,8 @@ class PromptFeatures:
 
     def only(self, names: Collection[str]) -> PromptFeatures:
         """Some of them."""
-        ranks, groups = ({name: of[name] for name in of if name in names} for of in (self.ranks, self.groups))
-        return PromptFeatures(ranks, groups, self.n_rows)
+        ranks = {name: ranks for name, ranks in self.ranks.items() if name in names}
+        return PromptFeatures(ranks, {name: codes for name, codes in self.groups.items() if name in names}, self.n_rows)
 
     def columns(self, rows: IntArray) -> FloatArray:
         """A one and the features of some prompts, as the regression takes them, shape (n, K)."""
@@ -129,7 +128,6 @@ class PassPrediction:
         error: standard error of `gain`.
         used: features that it goes by; none where there is one rate for all.
         gains: what each feature would tell alone.
-        seconds: on the clock.
     """
 
     rate: FloatArray
@@ -140,7 +138,6 @@ class PassPrediction:
     error: float = 0.0
     used: tuple[str, ...] = ()
     gains: Mapping[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
 
     def told(self) -> Json:
         """What the ledger says of it."""
@@ -194,11 +191,10 @@ def predict_shares(
         features: of all prompts.
         rows: which prompts they are, shape (n,).
     """
-    began = time.perf_counter()
     tried = _Tried(rows, successes, trials)
     one_rate = np.full(features.n_rows, tried.pooled(np.ones(len(rows), dtype=np.bool_)))
     if len(rows) < FEWEST_TRIED:
-        return PassPrediction(one_rate, LEAST_WORTH, len(rows), seconds=time.perf_counter() - began)
+        return PassPrediction(one_rate, LEAST_WORTH, len(rows))
 
     # What each feature tells alone; and together all that tell something, or all there are. One of few that tells much
     # is not drowned by many that tell nothing, and several that tell little each may tell enough together.
@@ -211,7 +207,7 @@ def predict_shares(
     gain, error = _gain(found, base)
     own = {name: gain for name, (gain, _) in gains.items()}
     if not gain > SURELY_MORE * error:
-        return PassPrediction(one_rate, base.worth, len(rows), gains=own, seconds=time.perf_counter() - began)
+        return PassPrediction(one_rate, base.worth, len(rows), gains=own)
 
     # All tried prompts at the chosen penalty, and what they say of all prompts.
     weights = tried.fit(chosen.columns(rows), found.penalty)
@@ -219,8 +215,7 @@ def predict_shares(
     parts = (np.arange(start, min(start + AT_ONCE, n)) for start in range(0, n, AT_ONCE))
     rate = np.concatenate([_rates(chosen.columns(part), weights) for part in parts])
     correlation = spearman(found.rate, tried.share)
-    seconds = time.perf_counter() - began
-    return PassPrediction(rate, found.worth, len(rows), correlation, gain, error, chosen.names, own, seconds)
+    return PassPrediction(rate, found.worth, len(rows), correlation, gain, error, chosen.names, own)
 
 
 class _LeftOut(NamedTuple):

@@ -31,7 +31,7 @@ def prompt_features(
         num_proc: processes that read texts, ≥ 1.
         progress: show a bar where there is enough work for one.
     """
-    columns = TellingColumns.of(dict(texts.columns))
+    columns = TellingColumns.of(texts.columns)
     values = {**columns.values, "length of prompt": texts.prompt_tokens.astype(np.float64)}
     for name, function in OF_TEXTS.items():
         values[name] = map_texts(function, texts.response_text, num_proc=num_proc, progress=progress, what=name)

@@ -30,7 +30,10 @@ def test_metrics_read_prompts_and_count_their_tokens_without_a_template() -> Non
 
 
 def test_answers_are_texts_numbers_or_turns() -> None:
-    columns = {"prompt": ["a"] * 3, "answer": ["5", 7, [{"role": "assistant", "content": "nine"}]]}
+    columns: dict[str, list[Any]] = {
+        "prompt": ["a"] * 3,
+        "answer": ["5", 7, [{"role": "assistant", "content": "nine"}]],
+    }
     assert read_answers(columns, "answer") == ["5", "7", "nine"]
 
 
@@ -40,7 +43,7 @@ def test_a_column_that_is_not_there_is_named() -> None:
 
 
 def test_rows_without_an_answer_are_named() -> None:
-    columns = {"prompt": ["a"] * 4, "answer": ["5", None, "", "x"]}
+    columns: dict[str, list[Any]] = {"prompt": ["a"] * 4, "answer": ["5", None, "", "x"]}
     with pytest.raises(DataError, match=r"got none in 2 of 4 rows of 'answer' \(rows 1, 2\)"):
         read_answers(columns, "answer")
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import minimize
-from scipy.stats import betabinom
+from scipy.optimize import minimize  # type: ignore[import-untyped]  # scipy ships no types
+from scipy.stats import betabinom  # type: ignore[import-untyped]  # scipy ships no types
 
 from campus_tune.method.pass_rates import PassRates
 from campus_tune.method.stats import spearman

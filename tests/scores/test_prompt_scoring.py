@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,13 @@ from campus_tune.recipe.prompt_metrics import metric_problems
 from campus_tune.scores.prompt_features import prompt_features
 from campus_tune.scores.prompt_scoring import PromptScoring
 from campus_tune.words.errors import DataError, RecipeError
+from campus_tune.words.types import Json
 from tests.libraries import CHECKPOINTING
 from tests.run.tiny_run import dataset, tokenizer
 
 N, GROUP = 96, 4
 PAIRS = np.random.default_rng(0).integers(0, 60, (N, 2))
-ROWS = [
+ROWS: list[Json] = [
     {
         "prompt": [{"role": "user", "content": f"What is {a} + {b}? {'Think. ' * (i % 3)}"}],
         "answer": str(a + b),
@@ -45,7 +45,7 @@ def reward(**_: Any) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def trainer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """One for all: nothing here changes it."""
     from trl import GRPOConfig, GRPOTrainer
 

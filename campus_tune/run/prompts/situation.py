@@ -38,6 +38,8 @@ from campus_tune.model import compat
 from campus_tune.model.peers import Peers
 from campus_tune.model.reward_trainers import divides_by_spread, names_of_rewards
 from campus_tune.preview.forecast import quota_problems, stage_rows
+from campus_tune.preview.health import score_findings
+from campus_tune.preview.setup import scores_health
 from campus_tune.recipe.blocks import DOMAIN
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.passes_block import PassSettings
@@ -55,7 +57,7 @@ from campus_tune.run.saver import Saver
 from campus_tune.run.situation import RECIPE
 from campus_tune.run.stream.finite import Finite, Update, likely_cause
 from campus_tune.run.told.dropped_rows import list_dropped
-from campus_tune.run.told.events import Scored, Started, Warned
+from campus_tune.run.told.events import Examined, Scored, Started, Warned
 from campus_tune.run.told.journal import Journal
 from campus_tune.scores.dropping import Dropped, dropped_of, shape_of
 from campus_tune.scores.prompt_scoring import PromptScoring
@@ -388,11 +390,15 @@ def plan(now: PromptOutline, saver: Saver, heard: Callable[[Heard], None]) -> Pr
     for label, values in scores.by_label.items():
         quantiles = np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).tolist()
         now.journal.take(Scored(label, quantiles, scores.notes[label]))
+    health = scores_health(now.config, scores, now.scoring.texts, now.domains, chosen=now.given.within is not None)
+    now.journal.take(Examined(health, now.budget.found_share()))
+    findings = score_findings(health, no_orders=now.config.no_orders)
+    found = [f"{one.what} {one.remedy}".rstrip() for one in findings if one.severity != "info"]
     if now.peers.leads:
         now.list_dropped(dropped)
     repeated = repeated_prompts(text_keys(now.scoring.texts.response_text))
     kept = () if dropped is None else dropped.notes
-    now.journal.take(Warned([*scores.warnings, *kept, *repeated, *not_compared(now.trainer)]))
+    now.journal.take(Warned([*found, *scores.warnings, *kept, *repeated, *not_compared(now.trainer)]))
     curriculum = now.make_curriculum(scores, policy)
     for label, notes in scores.notes.items():
         curriculum.bar(label, barred=notes.get("tells_apart") is False)

@@ -71,3 +71,12 @@ def test_prompts_are_ordered_by_the_loss_of_their_answers(tmp_path: Path) -> Non
 def test_a_metric_of_losses_without_answers_is_refused_when_the_trainer_is_made(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="`metrics: loss` must have a reference answer of each prompt"):
         reward_trainer(tmp_path, config={"metrics": ["loss"], "within": "none"})
+
+
+def test_scores_that_order_nothing_are_told_before_the_first_step(tmp_path: Path) -> None:
+    rows = [{**row, "level": int(n == 0)} for n, row in enumerate(prompts(32))]
+    recipe = {"metrics": ["length", {"name": "column", "column": "level"}], "stages": 4, "within": "none"}
+    reward_trainer(tmp_path, config=recipe, train=rows, max_steps=2).train()
+    assert len(events(tmp_path, "health")) == 1
+    (warned, *_) = events(tmp_path, "warnings")
+    assert any("`level` gives 97% of the rows one and the same score" in one for one in warned["warnings"])
