@@ -7,7 +7,7 @@
 
 The model is that of `campus-tune demo sums`; what it gets right before training is known exactly: the probability of
 the right answer's tokens. 960 prompts, 16 of them and eight answers each in a step, 120 steps. An arm that thins draws
-half of the prompts in its first 30 steps, each at most once: that is *one epoch with at most half of the prompts drawn*.
+half of the prompts in its first 30 steps, each at most once: that is *one epoch*, at most half of the prompts drawn.
 After it all are free again: the whole run is *several epochs*. Of shuffling the first 30 steps are as many prompts.
 
     random      no recipe but shuffling
@@ -155,7 +155,8 @@ def one_run(start: tuple[Any, Any], arm: str, *, seed: int, steps: int, per_cell
     looks: list[Json] = [{"step": 0, "tokens": 0, "chance": float(chances(model, tokenizer, tests).mean())}]
 
     class Look(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_step_end(self, *given: Any, **_: Any) -> None:
+            state = given[1]
             if state.global_step % EVERY == 0:
                 chance = float(chances(model, tokenizer, tests).mean())
                 looks.append({"step": state.global_step, "tokens": ours.run.generated_tokens, "chance": chance})
@@ -164,7 +165,7 @@ def one_run(start: tuple[Any, Any], arm: str, *, seed: int, steps: int, per_cell
         args = GRPOConfig(
             folder, per_device_train_batch_size=PROMPTS * GROUP, num_generations=GROUP, max_completion_length=4,
             max_steps=steps, learning_rate=5e-4, lr_scheduler_type="constant_with_warmup", warmup_steps=10,
-            adam_beta2=0.99, beta=0.0, bf16=False, use_cpu=True, gradient_checkpointing=False, report_to="none",
+            adam_beta2=0.99, beta=0.0, bf16=False, use_cpu=True, activation_checkpointing=False, report_to="none",
             logging_steps=steps, disable_tqdm=True, save_strategy="no", seed=seed,
         )  # fmt: skip
         trainer = GRPOTrainer(

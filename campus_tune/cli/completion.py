@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from campus_tune.cli.answer import Answer
-from campus_tune.cli.options import COMMANDS, TAKE_A_RECIPE, TRAIN, Commands, add_command
+from campus_tune.cli.options import COMMANDS, TAKE_A_RECIPE, TRAIN, TRAINERS, Commands, add_command
 from campus_tune.cli.trl_names import trl_fields
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ def prepare(parser: argparse.ArgumentParser, command: str, *, flag: str) -> None
     if command not in TRAIN or not flag:
         return
     known = set(parser._option_string_actions)
-    for name in () if "." in flag else trl_fields():
+    trainers = [command] if command in TRAINERS else list(TRAINERS) if command == "compare" else [TRAINERS[0]]
+    for name in () if "." in flag else trl_fields(*trainers):
         if f"--{name}" not in known:
             parser.add_argument(f"--{name}")
     for block in (block for block, commands in BLOCKS.items() if command in commands):

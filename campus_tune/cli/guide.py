@@ -26,6 +26,7 @@ PAGES = (  # in the sequence in which one reads them
     "wrong",
     "helps",
     "choosing",
+    "prompts",
     "parts",
     "many",
     "resume",

@@ -323,8 +323,9 @@ class PassRates:
         self.visits, self.last = (np.array(state[name], dtype=np.int64) for name in COUNTS)
         rate, spread = (np.array(state[name], dtype=np.float64) for name in ("rate", "spread"))
         self.rate, self.spread = rate if len(rate) else None, spread if len(spread) else None
-        now, self.failing, self.passing, self.least, self.most, two, self.worth, self.spread_worth = state["marks"]
+        now, self.failing, self.passing, self.least, self.most, two, *worth = state["marks"].tolist()
         self.now, self.two_valued = int(now), bool(two)
+        self.worth, self.spread_worth = worth
 
 
 def _same(one: FloatArray, other: FloatArray) -> BoolArray:
@@ -335,4 +336,4 @@ def _same(one: FloatArray, other: FloatArray) -> BoolArray:
 
 def _ratio(part: FloatArray, whole: FloatArray) -> FloatArray:
     """Part of the whole; NaN where that is 0."""
-    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    return np.asarray(np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0))

@@ -70,8 +70,9 @@ def load_reward(name: str) -> Callable[..., Any]:
 
         if name in VERIFIED and find_spec("math_verify") is None:
             raise RecipeError(f"`reward_funcs: {name}` must have math-verify, got none. Run: pip install math-verify")
-        made: Any = getattr(rewards, name)
-        return made(**LENGTHS) if name == PUNISHMENT else made
+        made: Callable[..., Any] = getattr(rewards, name)
+        named: Callable[..., Any] = made(**LENGTHS) if name == PUNISHMENT else made
+        return named
     module, dot, function = name.rpartition(".")
     if not dot:
         raise RecipeError(
@@ -88,7 +89,7 @@ def load_reward(name: str) -> Callable[..., Any]:
             f"`reward_funcs: {name}` must be in a module that Python can import, got: {why}. Start the command in the "
             "folder of that module, or install it."
         ) from error
-    reward = getattr(content, function, None)
+    reward: Callable[..., Any] | None = getattr(content, function, None)
     if not callable(reward):
         there = [one for one in vars(content) if not one.startswith("_") and callable(vars(content)[one])]
         got = "none of this name" if reward is None else type(reward).__name__

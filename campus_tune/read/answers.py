@@ -23,7 +23,21 @@ def lines_of_answers(home: Path, stages: Sequence[int]) -> dict[str, NDArray[Any
     Raises:
         DataError: a stage's file is missing or damaged.
     """
-    parts = [_answers(stage, read_stage(home / FOLDER / file_of_stage(stage))) for stage in stages]
+    parts = []
+    for stage in stages:
+        groups = read_stage(home / FOLDER / file_of_stage(stage))
+        n, each = groups.rewards.shape
+        parts.append(
+            {
+                "stage": np.full(n * each, stage),
+                "generation": groups.generation.repeat(each),
+                "row": groups.rows.repeat(each),
+                "answer": np.tile(np.arange(each), n),
+                "reward": groups.rewards.reshape(-1),
+                "expected": groups.expected.repeat(each),
+                "without_gradient": groups.flat.repeat(each),
+            }
+        )
     return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else {})}
 
 
@@ -40,16 +54,3 @@ def read_stage(path: Path) -> AnswerGroups:
             f"`{path}` must be the rewards that the run left of a stage, got {error.__cause__}. Put it back from a "
             "copy."
         ) from error
-
-
-def _answers(stage: int, groups: AnswerGroups) -> dict[str, NDArray[Any]]:
-    n, each = groups.rewards.shape
-    of_group = {"generation": groups.generation, "row": groups.rows}
-    known = {"expected": groups.expected, "without_gradient": groups.flat}
-    return {
-        "stage": np.full(n * each, stage),
-        **{name: values.repeat(each) for name, values in of_group.items()},
-        "answer": np.tile(np.arange(each), n),
-        "reward": groups.rewards.reshape(-1),
-        **{name: values.repeat(each) for name, values in known.items()},
-    }

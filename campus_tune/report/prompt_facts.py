@@ -175,6 +175,20 @@ class PromptShown:
     reward: float | None
     contradicting: int
 
+    @staticmethod
+    def of(line: Json, columns: Mapping[str, NDArray[Any]]) -> PromptShown:
+        """One of the run's list, with what the map says of it."""
+        row = line["row"]
+        rate, reward = (float(columns[name][row]) for name in ("pass_rate", "mean_reward"))
+        return PromptShown(
+            row=row,
+            domain=str(columns["domain"][row]) if "domain" in columns else "",
+            text=line["text"],
+            **{name: int(columns[name][row]) for name in ("visits", "tries", "contradicting")},
+            pass_rate=rate if np.isfinite(rate) else None,
+            reward=reward if np.isfinite(reward) else None,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class PromptMapFacts:
@@ -268,10 +282,19 @@ def read_prompts(
         return None
     said = maps[-1] if maps else {}
     there = bool(said) and (home / FILE).exists()
-    return PromptFacts(stages, said.get("never_drawn"), _read_map(home, said) if there else None)
+    return PromptFacts(stages, said.get("never_drawn"), read_prompt_map(home, said) if there else None)
 
 
-def _read_map(home: Path, said: Json) -> PromptMapFacts:
+def read_prompt_map(home: Path, said: Json) -> PromptMapFacts:
+    """The map of a run's prompts.
+
+    Args:
+        home: folder of the ledger.
+        said: its line of the map.
+
+    Raises:
+        DataError: the map or the list of examples is damaged.
+    """
     path = home / FILE
     try:
         columns = read_columns(path)[0]
@@ -288,29 +311,23 @@ def _read_map(home: Path, said: Json) -> PromptMapFacts:
     drawn = columns["visits"] > 0
     predicted = columns["predicted"].astype(np.float64)
     rates = columns["pass_rate"].astype(np.float64)
+    domains = columns["domain"].astype(str) if "domain" in columns else np.zeros(0, dtype=str)
+    each, sizes = np.unique(domains, return_counts=True)
+    by_domain = {
+        str(name): {region: int((regions[domains == name] == region).sum()) for region in names}
+        for name in each[np.argsort(-sizes, kind="stable")]  # the largest first
+    }
     known = {name: told["pass_rate"] for name, told in said.get("by_domain", {}).items() if "pass_rate" in told}
     return PromptMapFacts(
         sentence=said["sentence"],
         n_rows=len(regions),
         regions={name: int((regions == name).sum()) for name in names},
-        by_domain=_by_domain(columns, regions, names),
+        by_domain=by_domain,
         pass_rates={name: rate for name, rate in known.items() if rate is not None},
         drawn={name: _bins(rates[(regions == name) & drawn]) for name in names},
         undrawn=_bins(predicted[~drawn]) if np.isfinite(predicted[~drawn]).any() else None,
         sides=read_sides(home / EXAMPLES, columns),
     )
-
-
-def _by_domain(
-    columns: Mapping[str, NDArray[Any]], regions: NDArray[np.str_], names: Sequence[str]
-) -> dict[str, dict[str, int]]:
-    """Domain → region → prompts, the largest domain first."""
-    if "domain" not in columns:
-        return {}
-    domains = columns["domain"].astype(str)
-    sizes = dict(zip(*(values.tolist() for values in np.unique(domains, return_counts=True)), strict=True))
-    largest = sorted(sizes, key=lambda name: -sizes[name])
-    return {name: {region: int((regions[domains == name] == region).sum()) for region in names} for name in largest}
 
 
 def _bins(rates: FloatArray) -> IntArray:
@@ -337,7 +354,8 @@ def read_sides(path: Path, columns: Mapping[str, NDArray[Any]]) -> dict[str, tup
     """
     if not path.exists() or not path.stat().st_size:
         return {}
-    n_rows, found = len(columns["region"]), {side: [] for side in SIDES}  # type: dict[str, list[PromptShown]]
+    n_rows = len(columns["region"])
+    found: dict[str, list[PromptShown]] = {side: [] for side in SIDES}
     for number, line in enumerate(read_jsonl(path), 1):
         problem = misshapen(line, KEPT)
         if problem is None and not 0 <= line["row"] < n_rows:
@@ -347,18 +365,5 @@ def read_sides(path: Path, columns: Mapping[str, NDArray[Any]]) -> dict[str, tup
                 f"`{path}` line {number} must be a prompt of the run's map, got something else ({problem}). Put the "
                 "run's own list back, or remove it to see the rest of the run."
             )
-        found.setdefault(line["side"], []).append(_shown(line, columns))
+        found.setdefault(line["side"], []).append(PromptShown.of(line, columns))
     return {side: tuple(prompts) for side, prompts in found.items() if prompts}
-
-
-def _shown(line: Json, columns: Mapping[str, NDArray[Any]]) -> PromptShown:
-    row = line["row"]
-    rate, reward = (float(columns[name][row]) for name in ("pass_rate", "mean_reward"))
-    return PromptShown(
-        row=row,
-        domain=str(columns["domain"][row]) if "domain" in columns else "",
-        text=line["text"],
-        **{name: int(columns[name][row]) for name in ("visits", "tries", "contradicting")},
-        pass_rate=rate if np.isfinite(rate) else None,
-        reward=reward if np.isfinite(reward) else None,
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from campus_tune.report.figures import Picture
@@ -66,12 +66,13 @@ def prompt_section(facts: PromptFacts, pictures: Sequence[Picture]) -> PromptSec
         facts: of the run.
         pictures: of the run, those of its prompts among them.
     """
+    kept = {} if facts.map is None else facts.map.sides
     tables = [by_domain(facts), by_band(facts), by_feature(facts), by_stage(facts)]
     return PromptSection(
         sentences=tuple(sentences(facts)),
         pictures=tuple(one for name in PROMPT_PICTURES for one in pictures if one.name == name),
         tables=tuple(table for table in tables if table.rows),
-        sides=tuple(side_of(name, prompts) for name, prompts in _sides(facts.map).items()),
+        sides=tuple(side_of(name, kept[name]) for name in CAPTIONS if name in kept),
     )
 
 
@@ -101,13 +102,13 @@ def gradient_sentence(facts: PromptFacts) -> str:
 
 def prediction_sentence(found: PredictionShown) -> str:
     """What was known of prompts before they were tried."""
-    what = "Pass rates" if found.of == "pass_rate" else "Chances of a gradient"
+    what, tries = ("Pass rates", "tries") if found.of == "pass_rate" else ("Chances of a gradient", "groups")
     if not found.used or found.correlation is None:
         return (
             f"{what} of prompts that were never tried could not be told by anything that is known of them: one rate "
             "stands for all of these."
         )
-    worth = "" if found.worth is None else f", and count as much as {found.worth:.0f} tries of a prompt's own"
+    worth = "" if found.worth is None else f", and count as much as {found.worth:.2g} {tries} of a prompt's own"
     return (
         f"{what} of prompts that were never tried are predicted from {listed(found.used, MOST_FEATURES)}: rank "
         f"correlation {found.correlation:.2f} with prompts that were left out{worth}."
@@ -201,11 +202,6 @@ def by_stage(facts: PromptFacts) -> HtmlTable:
     if "prediction" not in columns:
         caption = "Groups by stage"
     return HtmlTable(caption, list(columns), list(zip(*columns.values(), strict=True)))
-
-
-def _sides(facts: PromptMapFacts | None) -> Mapping[str, tuple[PromptShown, ...]]:
-    """Those that there are, what contradicts itself first."""
-    return {} if facts is None else {side: facts.sides[side] for side in CAPTIONS if side in facts.sides}
 
 
 def side_of(name: str, prompts: Sequence[PromptShown]) -> Side:

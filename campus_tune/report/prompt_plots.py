@@ -86,8 +86,15 @@ def without_gradient(facts: PromptFacts) -> Picture:
         axis.stairs(own, edges, fill=True, color=ACCENT, alpha=0.22)
         axis.stairs(own, edges, baseline=None, color=ACCENT, linewidth=2.0, label="this run")
         if known:
-            how = {"color": INK, "linestyle": "--", "linewidth": 1.6}
-            axis.stairs(alike, edges, baseline=None, label="shuffled prompts, estimated", **how)
+            axis.stairs(
+                alike,
+                edges,
+                baseline=None,
+                color=INK,
+                linestyle="--",
+                linewidth=1.6,
+                label="shuffled prompts, estimated",
+            )
         axis.set(ylim=(0, 1.02), xlabel="optimizer step", ylabel="share of the groups", xlim=(edges[0], edges[-1]))
         percent(axis.yaxis)
         legend_below(figure, axis, narrow=narrow, columns=2)
@@ -169,17 +176,16 @@ def by_band(facts: PromptFacts) -> Picture | None:
         percent(axis.yaxis)
         legend_below(figure, axis, narrow=narrow)
 
-    bands = facts.bands()
-    told = [
+    of_run = [
         f"{band}: {shown.pass_rate:.0%}"
-        for band, shown in zip(BANDS, bands, strict=False)
+        for band, shown in zip(BANDS, facts.bands(), strict=False)
         if shown.pass_rate is not None
     ]
     return picture(
         "pass_rates_by_band",
         "Pass rates by what was expected",
         paint,
-        alt=f"Over the run, by the rate that was expected of a prompt, so many answers passed: {'; '.join(told)}.",
+        alt=f"Over the run, by the rate that was expected of a prompt, so many answers passed: {'; '.join(of_run)}.",
         height=(3.0, 3.5),
         note="Prompts by the pass rate that was expected when their stage was opened, from earlier answers or "
         "predicted. Where expectations are right, each line stays inside of its band.",

@@ -47,7 +47,7 @@ def file_of_stage(stage: int) -> str:
 
 @dataclass(frozen=True, eq=False)
 class AnswerGroups:
-    """AnswerGroups of answers, n of them, each of G answers to one prompt, in the sequence in which they were planned.
+    """Groups of answers, n of them, each of G answers to one prompt, in the sequence in which they were planned.
 
     Args:
         rows: the prompt of each, shape (n,).
@@ -99,7 +99,7 @@ class AnswerGroups:
 
 
 def all_equal(rewards: FloatArray) -> BoolArray:
-    """AnswerGroups whose scored answers all earned the same, or fewer than two were scored, shape (n,).
+    """Groups whose scored answers all earned the same, or fewer than two were scored, shape (n,).
 
     Args:
         rewards: NaN where an answer was not scored, shape (n, G).
@@ -110,7 +110,8 @@ def all_equal(rewards: FloatArray) -> BoolArray:
     tried = np.isfinite(rewards)
     low = np.where(tried, rewards, np.inf).min(axis=1, initial=np.inf)
     high = np.where(tried, rewards, -np.inf).max(axis=1, initial=-np.inf)
-    return high - low <= EQUAL
+    equal: BoolArray = high - low <= EQUAL
+    return equal
 
 
 def pass_rate(rewards: FloatArray, at: float) -> float | None:
@@ -198,7 +199,12 @@ class StageGroups:
         groups = self.groups
         if groups is None:
             return {}
-        own = groups.shown(self.at)
+        own, bands, names = groups.shown(self.at), band_of(groups.expected), self.domains.names
+        codes = None if self.domains.codes is None else self.domains.codes[groups.rows]
+
+        def shown_of(some: BoolArray) -> Json:
+            return groups.take(some).shown(self.at)
+
         every = np.concatenate(self._by_function)
         known = {name: of[np.isfinite(of)] for name, of in zip(self.functions, np.moveaxis(every, -1, 0), strict=True)}
         scored = groups.rewards[groups.tried]
@@ -215,22 +221,10 @@ class StageGroups:
                 for name, of in known.items()
             },
             "pass_rate": own["pass_rate"],
-            "by_domain": self._by_domain(groups),
-            "by_band": self._by_band(groups),
+            "by_domain": {} if codes is None else {names[code]: shown_of(codes == code) for code in np.unique(codes)},
+            "by_band": [shown_of(bands == band) for band in range(BANDS)] if bands.max() >= 0 else [],
             "generated_tokens": self.generated_tokens,
         }
-
-    def _by_domain(self, groups: AnswerGroups) -> Json:
-        """What each domain's groups have shown, of those that have some."""
-        if self.domains.codes is None:
-            return {}
-        codes = self.domains.codes[groups.rows]
-        return {self.domains.names[code]: groups.take(codes == code).shown(self.at) for code in np.unique(codes)}
-
-    def _by_band(self, groups: AnswerGroups) -> list[Json]:
-        """What the groups of each band of the expected pass rate have shown; [] where nothing was expected."""
-        bands = band_of(groups.expected)
-        return [groups.take(bands == band).shown(self.at) for band in range(BANDS)] if bands.max() >= 0 else []
 
     def close(self, folder: Path | None, stage: int, shuffled: float | None) -> None:
         """The stage is over: its groups become a file, and the next one begins.

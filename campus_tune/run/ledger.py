@@ -140,7 +140,8 @@ def audited(
     """
     what = "the planned rows, " + ("tokens and labels" if labels else "tokens only: there were no labels to compare")
     parts = [(checked, passed, f"steps trained {'the planned prompts' if prompts else what}")]
-    parts += [] if generations is None else [(*generations, "generations answered them, in their order")]
+    if generations is not None:
+        parts.append((generations[0], generations[1], "generations answered them, in their order"))
     return "; ".join(f"all {n:,} {said}" if n == good else f"only {good:,} of {n:,} {said}" for n, good, said in parts)
 
 

@@ -111,7 +111,7 @@ class PromptMap:
     @property
     def pass_rate(self) -> FloatArray:
         """Share of the scored answers that passed, NaN without one, shape (N,)."""
-        return np.divide(self.passes, self.tries, out=np.full(len(self.tries), np.nan), where=self.tries > 0)
+        return share_of(self.passes, self.tries)
 
     @property
     def regions(self) -> IntArray:
@@ -155,24 +155,24 @@ class PromptMap:
             "at": self.at,
             "regions": {name: n for name, n in found.items() if n},
             "never_drawn": found[NEVER_DRAWN],
-            "by_domain": self._by_domain(),
+            "by_domain": self.by_domain(),
             "sentence": sentence(found),
         }
 
-    def _by_domain(self) -> Json:
-        """Prompts of each domain, those never drawn, and the pass rate of its answers."""
-        codes = self.domains.codes
+    def by_domain(self) -> Json:
+        """Domain → its prompts, those never drawn, and the pass rate of its answers."""
+        codes, names = self.domains.codes, self.domains.names
         if codes is None:
             return {}
-        sizes = {name: np.bincount(codes, of) for name, of in (("tries", self.tries), ("passes", self.passes))}
-        never = np.bincount(codes[self.visits == 0], minlength=len(self.domains.names))
+        tries, passes = (np.bincount(codes, of, len(names)) for of in (self.tries, self.passes))
+        rates, never = share_of(passes, tries), np.bincount(codes[self.visits == 0], minlength=len(names))
         return {
             name: {
                 "rows": int(n),
                 "never_drawn": int(never[code]),
-                "pass_rate": float(sizes["passes"][code] / sizes["tries"][code]) if sizes["tries"][code] else None,
+                "pass_rate": float(rates[code]) if tries[code] else None,
             }
-            for code, (name, n) in enumerate(zip(self.domains.names, np.bincount(codes), strict=True))
+            for code, (name, n) in enumerate(self.domains.sizes().items())
         }
 
     def examples(self, n: int = N_SHOWN) -> dict[str, list[int]]:
@@ -194,6 +194,13 @@ class PromptMap:
             EASIEST: scored[easy[:n_sides]].tolist(),
             CONTRADICTS: often[:n].tolist(),
         }
+
+
+def share_of(part: IntArray | FloatArray, whole: IntArray | FloatArray) -> FloatArray:
+    """Each part of its whole, NaN where there is nothing of it."""
+    share: FloatArray = np.full(len(whole), np.nan)
+    np.divide(part, whole, out=share, where=whole > 0)
+    return share
 
 
 def sentence(counts: Json) -> str:

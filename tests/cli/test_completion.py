@@ -11,6 +11,7 @@ import pytest
 
 from campus_tune.cli.completion import SHELLS, block_settings, explained, values_of
 from campus_tune.cli.main import main
+from campus_tune.cli.options import TRAINERS
 from campus_tune.cli.trl_names import trl_fields
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.trl_yaml import trl_parser
@@ -122,9 +123,11 @@ def test_each_shell_gets_its_code(shell: str, capsys: pytest.CaptureFixture[str]
         subprocess.run(["bash", "-n"], input=code, text=True, check=True)
 
 
-def test_the_fields_of_trl_are_read_as_its_parser_has_them() -> None:
-    known = {action.dest for action in trl_parser()._actions} - {"help"}
-    assert set(trl_fields()) == known
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_the_fields_of_trl_are_read_as_its_parser_has_them(trainer: str) -> None:
+    known = {action.dest for action in trl_parser(trainer)._actions} - {"help"}
+    assert set(trl_fields(trainer)) == known
+    assert known <= set(trl_fields())
 
 
 def test_every_setting_and_what_it_may_be() -> None:

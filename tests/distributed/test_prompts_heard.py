@@ -1,4 +1,4 @@
-"""Rewards of a generation whose answers are shared out over two processes, and what is not as planned on one of them."""
+"""Rewards of a generation whose answers are shared out over two processes, and what goes wrong on one of them."""
 
 from __future__ import annotations
 

@@ -56,6 +56,7 @@ def _no_pages() -> Iterator[None]:
     """Drawing takes longer than these runs do; `campus-tune report` draws one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("campus_tune.report.callback.report_on", lambda _: None)
+        patch.setattr("campus_tune.demo.sums._WARM_STEPS", 2)
         yield
 
 
@@ -98,7 +99,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def parsed(words: list[str]) -> None:
     """Take a command as the command line would; fails where it would not."""
-    if words[0] == "sft":  # its flags are trl's
+    if words[0] in ("sft", "grpo", "rloo"):  # their flags are trl's
         from campus_tune.cli.launch import read_launch
         from campus_tune.recipe.trl_yaml import read_arguments
 
@@ -141,7 +142,12 @@ def runs() -> list[str]:
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("line", runs())
 def test_a_cheap_command_does_what_is_said(line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    for said, here in ((HUB, "model"), ("runs/on_two", "runs/other"), ("--out recipe.yaml", "--out first.yaml --yes")):
+    for said, here in (
+        (HUB, "model"),
+        ("runs/on_two", "runs/other"),
+        ("runs/sums/run", "runs/mine"),
+        ("--out recipe.yaml", "--out first.yaml --yes"),
+    ):
         line = line.replace(said, here)
     words = words_of(line)[1:]
     code = main(words)
@@ -174,7 +180,7 @@ def _parts_forgotten() -> Iterator[None]:
 @pytest.mark.parametrize("page", WITH_PYTHON)
 def test_the_python_of_a_page_runs_from_its_top_to_its_end(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for block in blocks(page, "python"):
-        code = re.sub(r'SFTConfig\(("[^"]+")', rf"SFTConfig(\1, {CPU}", block.replace(HUB, "model"))
+        code = re.sub(r'(SFT|GRPO)Config\(("[^"]+")', rf"\1Config(\2, {CPU}", block.replace(HUB, "model"))
         exec(compile(code, str(page), "exec"), {"__name__": f"guide_{page.stem}"})
     if page.stem in ("README", "start"):
         assert "order audit: all " in (said := capsys.readouterr().out)
@@ -187,9 +193,10 @@ def test_the_python_of_a_page_runs_from_its_top_to_its_end(page: Path, capsys: p
 @pytest.mark.parametrize("block", [block for _, block in all_blocks("yaml")])
 def test_every_yaml_is_taken_by_the_reader(block: str) -> None:
     from campus_tune.compare.search.settings import SearchSettings
-    from campus_tune.recipe.trl_yaml import parse_trl
+    from campus_tune.recipe.trl_yaml import parse_trl, trainer_asked
 
     settings = yaml.safe_load(block)
+    trainer = trainer_asked(settings)
     campus = settings.pop("campus", None)
     compare, search = settings.pop("compare", None), settings.pop("search", None)
     if campus is not None:
@@ -199,7 +206,7 @@ def test_every_yaml_is_taken_by_the_reader(block: str) -> None:
     if search is not None:
         SearchSettings.from_mapping(search)
     if settings:
-        _, problems = parse_trl(settings, ["--bf16", "false"])  # tests have no GPU
+        _, problems = parse_trl(settings, ["--bf16", "false"], trainer=trainer)  # tests have no GPU
         assert problems == []
 
 

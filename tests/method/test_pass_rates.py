@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import numpy as np
 import pytest
@@ -10,14 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from campus_tune.method.pass_rates import FADING, PassRates
-from campus_tune.words.types import FloatArray
+from campus_tune.words.types import FloatArray, IntArray
 from tests.strategies import examples
 
 seeds = st.integers(0, 10**6)
 U_SHAPED = (0.0, 0.02, 0.1, 0.3, 0.6, 0.9, 0.97, 1.0)
 
 
-def heard(seed: int, *, n_rows: int = 12, group: int = 4, steps: int = 6, kind: str = "two") -> tuple[PassRates, list]:
+Noted: TypeAlias = tuple[int, IntArray, FloatArray]  # when, rows, rewards
+
+
+def heard(
+    seed: int, *, n_rows: int = 12, group: int = 4, steps: int = 6, kind: str = "two"
+) -> tuple[PassRates, list[Noted]]:
     """Some generations of made-up rewards, and what was noted of each."""
     rng = np.random.default_rng(seed)
     rates = PassRates(n_rows, group=group, at=1.0, forget=float(rng.choice([0.0, 0.1])))

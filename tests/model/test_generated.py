@@ -65,7 +65,8 @@ def test_who_draws_the_answers_is_said(tmp_path: Path) -> None:
 
 
 def test_what_adapts_the_entropy_bonus_goes_on_too(tmp_path: Path) -> None:
-    one, other = (reward_trainer(tmp_path, use_adaptive_entropy=True) for _ in range(2))
+    one, other = reward_trainer(tmp_path), reward_trainer(tmp_path)
+    one.use_adaptive_entropy = other.use_adaptive_entropy = True  # a setting that trl's first versions have not
     one.entropy_coef, one._last_world_entropy = 0.25, float("inf")
     Generated.of(one).put(other)
     assert (other.entropy_coef, other._last_world_entropy) == (0.25, float("inf"))

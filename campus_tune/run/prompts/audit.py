@@ -35,7 +35,7 @@ from campus_tune.model.reward_seams import (
     tokens_of,
 )
 from campus_tune.model.reward_trainers import answers_of, micro_step
-from campus_tune.run.prompts.reward_functions import last_turn
+from campus_tune.run.prompts.asked_with_care import last_turn
 from campus_tune.run.prompts.shown_tokens import token_key
 from campus_tune.run.stream.loss_audit import tensors_in
 from campus_tune.run.stream.on_its_way import OnItsWay
@@ -70,8 +70,10 @@ def not_compared(trainer: Trainer) -> list[str]:
     if not hides_forwards(trainer):
         return []
     return [
-        "use_liger_kernel asks a part of the model by itself here: the prompts that are answered are compared with the "
-        "plan, what is trained is not. Set use_liger_kernel: false to have both compared."
+        (
+            "use_liger_kernel asks a part of the model by itself here: the prompts that are answered are compared with "
+            "the plan, what is trained is not. Set use_liger_kernel: false to have both compared."
+        )
     ]
 
 

@@ -74,12 +74,9 @@ def prompt_text(prompt: Any) -> str:
         return prompt
     if not isinstance(prompt, Sequence):
         return str(prompt)
-    said = [(str(message.get("role", "")), _content(message.get("content"))) for message in prompt]
+    said = []
+    for message in prompt:
+        content = message.get("content") or ""
+        parts = [{"text": content}] if isinstance(content, str) else content  # a message may say it in parts
+        said.append((message.get("role", ""), "".join(str(part.get("text") or "") for part in parts)))
     return said[0][1] if len(said) == 1 else "\n".join(f"{who}: {what}" for who, what in said)
-
-
-def _content(content: Any) -> str:
-    """What a message says; of parts those that are text."""
-    if isinstance(content, str) or content is None:
-        return content or ""
-    return "".join(str(part.get("text") or "") for part in content)

@@ -16,7 +16,7 @@ import torch
 from campus_tune.model.peers import Peers
 from campus_tune.model.reward_seams import REWARDS, generation_of, listen
 from campus_tune.model.reward_trainers import names_of_rewards
-from campus_tune.run.prompts.reward_functions import Answers, asked_with_care
+from campus_tune.run.prompts.asked_with_care import Answers, asked_with_care
 from campus_tune.run.prompts.shown_tokens import token_key
 from campus_tune.words.errors import RewardError
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray

@@ -50,24 +50,11 @@ class TrainersLog:
 
     @take.register
     def _(self, event: StageEnded) -> None:
-        self._take_groups(event.record)
+        self.pending |= scalars_of_groups(event.record)
         if "weights" in event.record:
             self.pending["campus/weight_ess"] = event.record["weights"]["ess"]
             if event.record["weighted_loss"] is not None:
                 self.pending["campus/weighted_loss"] = event.record["weighted_loss"]
-
-    def _take_groups(self, record: Json) -> None:
-        """Of answers to prompts, where the stage had some."""
-        groups, prediction = record.get("groups", {}), record.get("prediction") or {}
-        found = {
-            "pass_rate": record.get("pass_rate"),
-            "without_gradient": groups.get("without_gradient"),
-            "without_gradient_shuffled": groups.get("shuffled"),
-            "generated_tokens": record.get("generated_tokens"),
-            "prediction_correlation": prediction.get("correlation"),
-            **{f"pass_rate/{name}": shown["pass_rate"] for name, shown in record.get("by_domain", {}).items()},
-        }
-        self.pending |= {f"campus/{name}": value for name, value in found.items() if value is not None}
 
     @take.register
     def _(self, event: Decided) -> None:
@@ -90,3 +77,21 @@ class TrainersLog:
             self.pending[f"campus/chosen/{offer['name']}"] = int(offer["name"] == record["chosen"])
             if "perplexity" in offer:
                 self.pending[f"campus/perplexity/{offer['name']}"] = offer["perplexity"]
+
+
+def scalars_of_groups(record: Json) -> dict[str, float]:
+    """What the log says of a stage's answers to prompts; {} where it had none.
+
+    Args:
+        record: the ledger's line of the stage's end.
+    """
+    groups, prediction = record.get("groups", {}), record.get("prediction") or {}
+    found = {
+        "pass_rate": record.get("pass_rate"),
+        "without_gradient": groups.get("without_gradient"),
+        "without_gradient_shuffled": groups.get("shuffled"),
+        "generated_tokens": record.get("generated_tokens"),
+        "prediction_correlation": prediction.get("correlation"),
+        **{f"pass_rate/{name}": shown["pass_rate"] for name, shown in record.get("by_domain", {}).items()},
+    }
+    return {f"campus/{name}": value for name, value in found.items() if value is not None}

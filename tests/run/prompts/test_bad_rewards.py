@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from campus_tune.words.errors import AuditError, RewardError
-from tests.run.prompts.tiny_prompts import GROUP, passes, reward_trainer
+from tests.run.prompts.tiny_prompts import GROUP, passes, prompts, reward_trainer
+from tests.run.tiny_run import dataset
 from tests.run.witness import events
 
 ORDERED = {"metrics": ["length"], "stages": 4, "within": "none"}
@@ -85,3 +86,18 @@ def test_prompts_that_are_not_judged_are_not_tried(tmp_path: Path) -> None:
     drawn = end["groups"]["n"]
     assert 0 < end["groups"]["untried"] < drawn
     assert events(tmp_path, "stage_end")[0]["rewards"]["judge"]["mean"] is not None
+
+
+def test_an_evaluation_between_steps_is_heard_by_nobody_and_changes_no_plan(tmp_path: Path) -> None:
+    def stages(name: str, **given: Any) -> list[Any]:
+        trainer = reward_trainer(tmp_path / name, config=ORDERED, steps_per_generation=4, **given)
+        trainer.train()
+        assert bool(given) == any("eval_reward" in line for line in trainer.state.log_history)
+        return [
+            (line["stage"], line["chosen"], line["groups"]["n"], line["audit"])
+            for line in events(tmp_path / name, "stage_end")
+        ]
+
+    strange = dataset([{**row, "prompt": f"strange {row['prompt']}"} for row in prompts(4)])
+    evaluated = {"eval_strategy": "steps", "eval_steps": 1, "trainer_args": {"eval_dataset": strange}}
+    assert stages("evaluated", **evaluated) == stages("alone")

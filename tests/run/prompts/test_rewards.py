@@ -188,6 +188,17 @@ def test_a_reward_model_that_gives_no_number_stops_the_run(trainer: Any, weight:
         judge.weight.data.fill_(0.5)
 
 
+def test_an_infinite_reward_of_a_class_that_scores_in_its_own_way_stops_the_run(trainer: Any) -> None:
+    trainer._calculate_rewards = lambda inputs, *_: torch.full((len(inputs), 4), math.inf)
+    try:
+        with pytest.raises(
+            RewardError, match=r"'passes' must be finite, got inf for an answer to row 8 .*Give None instead"
+        ):
+            PlannedRun(trainer).train()
+    finally:
+        del trainer._calculate_rewards
+
+
 def test_three_generations_without_any_reward_stop_the_run(trainer: Any, rewards: Any) -> None:
     del rewards[1:]
     names, weights, processors = trainer.reward_func_names, trainer.reward_weights, trainer.reward_processing_classes

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from campus_tune.run.prompts.reward_functions import Answers, asked_with_care, last_turn
+from campus_tune.run.prompts.asked_with_care import Answers, asked_with_care, last_turn
 from campus_tune.words.errors import RewardError
 
 N = 6
