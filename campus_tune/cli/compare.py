@@ -40,6 +40,10 @@ Other settings of the block, with their defaults: effect 0.02 and speedup 0.1 (t
 points 20 (of each curve; the generalisation gap takes as long as two more), tokens_tolerance 0.01, sharpness false,
 evaluate (official tasks; none), proxy (a folder of campus-tune proxy, or of a finished run: does it rank the rows as
 the trained model does? none).
+
+A recipe with reward_funcs is trained by reward, as campus-tune grpo or rloo train it (trainer: rloo). Arms take equal
+steps; the test rows are prompts, scored by the reward functions: one answer each, the likeliest token by token, or
+several drawn with one seed (samples 0). Curves are drawn over generated tokens, and read where both have as many.
 """
 
 
