@@ -10,7 +10,7 @@ Its rooms, of which each opens only those below it (`tests/test_layers.py`); `de
       read       a finished run, read back
       report     the pages that a person looks at
       compare    did it help? `verdict` is the arithmetic
-      run        one run inside the trainer; `stream` the rows' path, `told` who tells of it
+      run        one run inside the trainer; `stream` the rows' path, `prompts` by reward, `told` who tells
       preview    before a step is trained: check, simulate, the health of scores, the bill
       evaluate   official tasks by lm-eval; `sandbox` runs what a model wrote
       scores     one number per row: how it is asked for, and where it is kept

@@ -165,7 +165,7 @@ def one_run(start: tuple[Any, Any], arm: str, *, seed: int, steps: int, per_cell
         args = GRPOConfig(
             folder, per_device_train_batch_size=PROMPTS * GROUP, num_generations=GROUP, max_completion_length=4,
             max_steps=steps, learning_rate=5e-4, lr_scheduler_type="constant_with_warmup", warmup_steps=10,
-            adam_beta2=0.99, beta=0.0, bf16=False, use_cpu=True, gradient_checkpointing=False, report_to="none",
+            adam_beta2=0.99, beta=0.0, bf16=False, use_cpu=True, activation_checkpointing=False, report_to="none",
             logging_steps=steps, disable_tqdm=True, save_strategy="no", seed=seed,
         )  # fmt: skip
         trainer = GRPOTrainer(

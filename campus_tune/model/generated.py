@@ -10,7 +10,7 @@ Tested with trl 1.16; `tests/model/test_generated.py` finds a break.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ class Generated:
     """
 
     micro_step: int
-    inputs: list[Mapping[str, Any]] | None
+    inputs: Sequence[Mapping[str, Any]] | None
     log: Mapping[str, list[Any]] = field(default_factory=dict)
     rewards: Mapping[str, list[float]] = field(default_factory=dict)
     extra: Mapping[str, list[Any]] = field(default_factory=dict)
@@ -47,10 +47,12 @@ class Generated:
         """What a trainer holds now."""
         held: Any = trainer
         columns = {name: list(values) for name, values in held._logs.items() if isinstance(values, deque)}
-        groups = ({name: list(values) for name, values in _group(held, key).items()} for key in ("rewards", "extra"))
+        rewards, extra = (
+            {name: list(values) for name, values in _group(held, key).items()} for key in ("rewards", "extra")
+        )
         adapts = getattr(trainer, "use_adaptive_entropy", False)
         entropy = (held.entropy_coef, held._last_world_entropy) if adapts else None
-        return Generated(held._step, held._buffered_inputs, columns, *groups, entropy)
+        return Generated(held._step, held._buffered_inputs, columns, rewards, extra, entropy)
 
     def put(self, trainer: Trainer) -> None:
         """Let a trainer go on from here."""
@@ -91,7 +93,8 @@ def not_kept(trainer: Trainer) -> list[str]:
     if getattr(reward.args, "use_vllm", False):
         said.append(
             f"answers are sampled by vLLM ({reward.args.vllm_mode}), whose random state is in no checkpoint: from the "
-            "next generation on the prompts are those of the run that was stopped, the answers are others."
+            "next generation on the answers are others than those of the run that was stopped, and so are prompts that "
+            "are drawn by their rewards; all that was planned before stays."
         )
     if getattr(reward.args, "sync_ref_model", False) and _is_sharded(reward):
         said.append(

@@ -1,9 +1,10 @@
-"""What a curriculum is not for: other tasks than a causal language model's own loss on rows of tokens.
+"""What a curriculum is not for: other tasks than a causal language model's own loss on rows of tokens, or its rewards.
 
 A plan says which rows are trained in which step, scores ask a model for the losses of answers, and the audit compares
-tokens. Where the trainer makes its own answers or compares two, where the model reads its answer beforehand or gives
-one label a row, and where rows are more than tokens, none of that means anything. It is said once, when a curriculum is
-put on a trainer; by `campus-tune` before a model is loaded.
+tokens. Where the trainer compares two answers, where the model reads its answer beforehand or gives one label a row,
+and where rows are more than tokens, none of that means anything. TRL's `GRPOTrainer` and `RLOOTrainer` make their own
+answers to planned prompts (`run.prompts`); other trainers that make answers do so in ways of their own. It is said
+once, when a curriculum is put on a trainer; by `campus-tune` before a model is loaded.
 
 What is asked is what things are: which class computes the loss, for which task the libraries list the model's class,
 what the configuration and the columns say. Whatever is the user's own, a trainer, a model of any class, has its way.

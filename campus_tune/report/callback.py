@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 class CampusCallback(callback.CampusCallback):  # of the same name: transformers finds a checkpoint's state by it
     """Trains a curriculum: `SFTTrainer(…, callbacks=[CampusCallback("recipes/campus.yaml", probes="probes.jsonl")])`.
 
+    In TRL's `GRPOTrainer` and `RLOOTrainer` it is a curriculum of prompts, drawn by what their rewards show.
+
     Everything else of the script stays as it is, `trainer.train(resume_from_checkpoint=True)` included. What the run
     decided, measured and cost is in `output_dir/curriculum/`, and `report.html` in it shows it.
 

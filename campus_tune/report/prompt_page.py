@@ -102,13 +102,13 @@ def gradient_sentence(facts: PromptFacts) -> str:
 
 def prediction_sentence(found: PredictionShown) -> str:
     """What was known of prompts before they were tried."""
-    what = "Pass rates" if found.of == "pass_rate" else "Chances of a gradient"
+    what, tries = ("Pass rates", "tries") if found.of == "pass_rate" else ("Chances of a gradient", "groups")
     if not found.used or found.correlation is None:
         return (
             f"{what} of prompts that were never tried could not be told by anything that is known of them: one rate "
             "stands for all of these."
         )
-    worth = "" if found.worth is None else f", and count as much as {found.worth:.0f} tries of a prompt's own"
+    worth = "" if found.worth is None else f", and count as much as {found.worth:.2g} {tries} of a prompt's own"
     return (
         f"{what} of prompts that were never tried are predicted from {listed(found.used, MOST_FEATURES)}: rank "
         f"correlation {found.correlation:.2f} with prompts that were left out{worth}."

@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 class CampusCallback(TrainerCallback, ExportableState):
     """Trains a curriculum: `SFTTrainer(…, callbacks=[CampusCallback("recipes/campus.yaml", probes="probes.jsonl")])`.
 
+    In TRL's `GRPOTrainer` and `RLOOTrainer` it is a curriculum of prompts, drawn by what their rewards show.
+
     Everything else of the script stays as it is, `trainer.train(resume_from_checkpoint=True)` included. What the run
     decided, measured and cost is in `output_dir/curriculum/`.
 
     Args:
         config: a recipe file (its `campus:` block counts), that block as a mapping, or `CampusConfig(…)`. None is an
             empty block: rows are shuffled, and those that look wrong count less, and are left out from half of the run
-            on, once the run shows that some are.
+            on, once the run shows that some are; prompts of a trainer that is driven by reward are shuffled.
         probes: held-out rows that the curriculum is steered by: a path or paths to JSON lines, a Dataset with a
             domain column, or a mapping domain → Dataset. None takes the recipe's.
         quiet: tell nothing but warnings while the trainer trains; the ledger is the same.
@@ -165,7 +167,8 @@ def attach(
     """Put a curriculum on a trainer that is already made: `campus_tune.attach(trainer, "recipes/campus.yaml")`.
 
     Args:
-        trainer: a `transformers.Trainer` or `trl.SFTTrainer` whose `train()` was not called yet.
+        trainer: a `transformers.Trainer`, or trl's `SFTTrainer`, `GRPOTrainer` or `RLOOTrainer`, whose `train()` was
+            not called yet.
         config: a recipe file, its `campus:` block as a mapping, or settings; None is an empty block.
         probes: held-out rows: a path, a Dataset with a domain column, or a mapping domain → Dataset.
         quiet: tell nothing but warnings while the trainer trains; the ledger is the same.

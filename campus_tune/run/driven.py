@@ -1,5 +1,9 @@
 """What a run is to its trainer and to the callback, whatever it plans: rows (`run.CampusRun`) or prompts (`prompts`).
 
+A run of pairs (DPO, KTO, reward models) would stand beside these two: the curriculum draws a row of two answers as any
+other, so what it needs of its own is a reader of such rows, a watch on a forward that holds both answers, and scores of
+a pair. Until then `model.other_tasks` refuses their trainers.
+
 The callback calls, in this sequence:
 
     make_loader()            get_train_dataloader: rows are read, the loader is made (`loaded`)

@@ -41,7 +41,7 @@ LEFT_OUT: Mapping[str, str] = {
     "evaluate_campus": "its tasks never steer: it is `campus`",
     "row_weights": "its weights are the user's own",
     "prune_harmful": "its values come from another run of a LoRA (eval/value.py)",
-    **dict.fromkeys(("grpo_middle", "grpo_shuffle"), "it is trained by reward (eval/prompts.py)"),
+    **dict.fromkeys(("grpo_middle", "grpo_shuffle", "quickstart_grpo"), "it is trained by reward (eval/prompts.py)"),
 }
 SHUFFLING = ("natural_shares", "uniform_weights")  # of a recipe of shares or weights alone
 SHARED = ("phases_abc", "review", "milestones")  # recipes that name domains

@@ -258,8 +258,10 @@ def test_a_stage_of_which_nothing_was_trained_leaves_every_free_prompt_free(seed
     rows = made.open(offers[0] if offers else None).rows
     made.end_epoch()
     turns, had = np.maximum(life.apart.passes.balance, 0), np.maximum(before, 0)
-    assert set(np.flatnonzero(turns != had).tolist()) <= set(rows[had[rows] > 0].tolist())  # these are free again
     assert (turns <= had).all()
+    thin = life.apart.policy.thin
+    if thin is not None and thin.since == 0 and thin.until == 1:  # else a pass may be over by another part
+        assert set(np.flatnonzero(turns != had).tolist()) <= set(rows[had[rows] > 0].tolist())  # these are free again
     np.testing.assert_array_equal(life.apart.passes.offered, offered)
 
 

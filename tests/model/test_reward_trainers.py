@@ -145,9 +145,10 @@ def test_prompts_that_are_seen_are_refused(tmp_path: Path) -> None:
 
 
 def test_prompts_that_are_a_stream_are_refused(tmp_path: Path) -> None:
-    stream = datasets.Dataset.from_list(prompts(8)).to_iterable_dataset()
+    trainer = reward_trainer(tmp_path, config=False)
+    trainer.train_dataset = trainer.train_dataset.to_iterable_dataset()
     with pytest.raises(TrainerError, match="`train_dataset` must have a length and rows by position"):
-        reward_trainer(tmp_path, train=stream)
+        campus_tune.attach(trainer)
 
 
 def test_an_environment_that_owns_the_prompts_is_refused(tmp_path: Path) -> None:

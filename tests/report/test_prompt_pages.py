@@ -83,7 +83,7 @@ def test_the_section_says_first_what_moved_the_model(facts: PromptFacts) -> None
     assert section.sentences[2].startswith("Where a reward contradicts itself, ")
     assert section.sentences[3] == (
         "Pass rates of prompts that were never tried are predicted from level, length of prompt <i>: rank correlation "
-        "0.55 with prompts that were left out, and count as much as 3 tries of a prompt's own."
+        "0.55 with prompts that were left out, and count as much as 3.4 tries of a prompt's own."
     )
     assert section.sentences[4] == "In 1 group no answer was scored: it counts as not tried."
     assert [picture.name for picture in section.pictures] == [name for name in PROMPT_PICTURES if name != "rewards"]
@@ -138,6 +138,8 @@ def test_a_prediction_that_says_nothing_is_told_as_one(facts: PromptFacts) -> No
     assert bare is not None
     assert prediction_sentence(bare).endswith("from level: rank correlation 0.50 with prompts that were left out.")
     assert bare.gains == {}
+    spread = replace(bare, of="spread", worth=0.5)
+    assert prediction_sentence(spread).endswith("left out, and count as much as 0.5 groups of a prompt's own.")
     assert PredictionShown.read(None) is None
     assert [row[2].text for row in by_feature(facts).rows] == ["yes", "yes", "no"]
 

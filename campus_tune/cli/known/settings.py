@@ -42,6 +42,7 @@ PAGES: Mapping[str, str] = {
     "campus.drop": "wrong",
     "campus.weights": "wrong",
     "campus.value": "wrong",
+    "campus.passes": "prompts",
     "campus.control": "helps",
     "campus.evaluate": "helps",
     "campus.resume": "resume",

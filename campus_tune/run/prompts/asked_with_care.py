@@ -151,7 +151,7 @@ def _is_awaited(function: Any) -> bool:
 
 
 def _failure(name: str, answers: Answers, place: int | None, error: Exception) -> RewardError:
-    """What to say of a function that failed on one answer, or on all of them together only."""
+    """A reward function failed on one answer, or, where no place is known, on all of them together only."""
     said = f"{type(error).__name__}: {str(error).strip() or 'it says no more'}"
     if place is None:
         return RewardError(

@@ -17,7 +17,7 @@ what there was when it began; where it begins a generation, the answers are draw
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -244,7 +244,7 @@ def read_arrays(checkpoint: Path) -> dict[str, dict[str, NDArray[Any]]]:
     return parts
 
 
-def _pieces_of(inputs: list[Mapping[str, Any]] | None) -> tuple[list[Json] | None, dict[str, torch.Tensor]]:
+def _pieces_of(inputs: Sequence[Mapping[str, Any]] | None) -> tuple[list[Json] | None, dict[str, torch.Tensor]]:
     """What a generation is made of: the tensors by name, and all else as JSON with a mark where a tensor was."""
     if inputs is None:
         return None, {}

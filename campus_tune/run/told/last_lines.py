@@ -35,7 +35,7 @@ def last_lines(end: Json, where: str) -> list[str]:
         lines.append(f"smallest rise of a loss that the probes can show: {named}")
     by_choice = end["rows_by_choice"]
     shares = [f"{name} {rows / max(1, sum(by_choice.values())):.0%}" for name, rows in by_choice.items() if rows]
-    lines.append("rows by sub-curriculum: " + ", ".join(shares))
+    lines.append(f"{noun(end)}s by sub-curriculum: " + ", ".join(shares))
     lines += [f"warning: {warning}" for warning in one_sided(by_choice)]
     lines += [coverage_line(end), *drawn_lines(end)]
     lines += [] if (answered := answered_line(end)) is None else [answered]
@@ -113,10 +113,18 @@ def one_sided(by_choice: Mapping[str, int]) -> list[str]:
     ]
 
 
+def noun(end: Json) -> str:
+    """What was trained, one of them.
+
+    >>> noun({"groups": {"n": 8}}), noun({})
+    ('prompt', 'row')
+    """
+    return "prompt" if "groups" in end else "row"
+
+
 def coverage_line(end: Json) -> str:
     """How many rows the run saw, and how often it came back to some."""
-    what = "prompts" if "groups" in end else "rows"
-    line = f"{what}: {end['rows_seen']} of {end['n_rows']} seen ({end['rows_seen'] / end['n_rows']:.0%})"
+    line = f"{noun(end)}s: {end['rows_seen']} of {end['n_rows']} seen ({end['rows_seen'] / end['n_rows']:.0%})"
     if "passes" in end:
         return f"{line}, the most often {end['visits_most']} times"
     if end["coverage"] == "exact":
