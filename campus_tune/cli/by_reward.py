@@ -52,8 +52,7 @@ def train_by_reward(trainer: str, argv: Sequence[str]) -> int:
         raise RecipeError(f"`{trainer}` must be given a recipe, got none. Write: campus-tune {trainer} recipe.yaml")
     settings, block, flags = read_arguments(list(argv))
     config, problems = read_block(block)
-    parsed, more = parse_trl(settings, flags, problems, trainer=trainer)
-    script, _, model, mixture = parsed
+    (script, training, model, mixture), more = parse_trl(settings, flags, problems, trainer=trainer)
     refuse_other_launch()
     if not model.model_name_or_path:
         more.append("`model_name_or_path` must be a model folder or a hub id, got nothing. Add it to the YAML.")
@@ -64,7 +63,7 @@ def train_by_reward(trainer: str, argv: Sequence[str]) -> int:
         more += error.problems
     if problems + more:
         raise RecipeError(problems + more)
-    train(trainer, *parsed, config)
+    train(trainer, script, training, model, mixture, config)
     return 0
 
 

@@ -103,6 +103,7 @@ def _train(
     from campus_tune.compare.leg_recorder import LegEnded, LegRecorder
     from campus_tune.model import compat
     from campus_tune.run.callback import CampusCallback
+    from campus_tune.run.run import CampusRun
 
     parsed, problems = plan.parsed(task.seed, folder, task.max_steps)
     if problems:
@@ -113,7 +114,7 @@ def _train(
     config = config if config.scores else replace(config, scores=str(plan.out / "scores"))
     callback, recorder = CampusCallback(config), LegRecorder(rows, leg, tick)
     trainer = make_shared_trainer(*parsed, callbacks=[callback, recorder], shared=shared, only=task.only)
-    assert callback.run is not None  # it was made with the trainer
+    assert isinstance(callback.run, CampusRun)  # it was made with the trainer
     recorder.follow(trainer, callback.run)
     start = folder / CHECKPOINT.format(leg.since)
     outcome: Json = {"campus": config.to_mapping()}

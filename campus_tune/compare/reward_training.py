@@ -87,7 +87,7 @@ class RewardBench(Bench):
         ledger = run.folder / LEDGER
         events = read_ledger(ledger) if ledger.exists() else []
         end = next((event for event in events if event["event"] == "end"), {})
-        told = {name: end[name] for name in ("groups", "pass_rate") if name in end}
+        told: Json = {name: end[name] for name in ("groups", "pass_rate") if name in end}
         return {**super()._facts(trainer, run, recorder, seconds, start), "measure": REWARD, **told}
 
     def _last_looks(self, trainer: Any, folder: Path) -> Json:

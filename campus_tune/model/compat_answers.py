@@ -22,7 +22,7 @@ from campus_tune.data.shapes import has_turns
 from campus_tune.model import compat
 from campus_tune.model.subject import undisturbed, whole_root
 from campus_tune.words.errors import DataError
-from campus_tune.words.types import FloatArray, Json
+from campus_tune.words.types import BoolArray, FloatArray, Json
 from campus_tune.words.wording import listed
 
 if TYPE_CHECKING:
@@ -98,11 +98,12 @@ class PromptAnswers:
 
     def _refuse_no_number(self, found: FloatArray) -> None:
         """Every answer must be worth something, else arms would be compared on other prompts."""
-        none = np.isnan(found).all(2).any(1)
-        endless = np.isinf(found).any((1, 2))
-        for wrong, got in ((none, "None or NaN of all functions"), (endless, "an infinite one")):
+        none: BoolArray = np.isnan(found).all(axis=2)  # of each answer, (N, K)
+        endless: BoolArray = np.isinf(found).any(axis=2)
+        for answers, got in ((none, "None or NaN of all functions"), (endless, "an infinite one")):
+            wrong = answers.any(axis=1)  # (N,)
             if wrong.any():
-                named = listed([self.places[i] for i in np.flatnonzero(wrong)], SHOWN)
+                named = listed([self.places[int(i)] for i in np.flatnonzero(wrong)], SHOWN)
                 raise DataError(
                     f"every test prompt must get a reward that is a number, got {got} for {int(wrong.sum())} of "
                     f"{len(self.rows)} ({named}). Correct the reward function, or remove these prompts."
@@ -137,7 +138,7 @@ class PromptAnswers:
             name: getattr(trainer, name, None)
             for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
         }
-        config = GenerationConfig(
+        config = GenerationConfig(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
             max_new_tokens=trainer.max_completion_length,
             do_sample=self.samples > 0,
             pad_token_id=tokenizer.pad_token_id,

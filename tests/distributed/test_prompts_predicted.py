@@ -23,7 +23,7 @@ MIDDLE: Json = {
 def test_two_processes_expect_the_same_of_every_prompt(warm: Warm, tmp_path: Path) -> None:
     out = tmp_path / "run"
     rows = [{**row, "answer": str(row["level"])} for row in prompts(96)]
-    cut = {"per_device_train_batch_size": 8, "max_steps": 6}  # as many prompts as a pass gives: half
+    cut: Json = {"per_device_train_batch_size": 8, "max_steps": 6}  # as many prompts as a pass gives: half
     ranks = warm.run("tests.distributed.prompt_runs:train", 2, out=str(out), config=MIDDLE, train=rows, **cut).ok
     one, two = ranks.results
     assert one["weights"] == two["weights"]

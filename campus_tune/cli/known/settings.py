@@ -111,6 +111,7 @@ EXAMPLES = (  # of a setting the shortest in which it stands is shown
     "compare: {test: {path: ./test.jsonl}, seeds: 3, arms: [recipe, random, reversed]}",
     "compare: {test: {path: ./test.jsonl}, effect: 0.01, speedup: 0.2}",
     "compare: {test: {path: ./test.jsonl}, points: 10, tokens_tolerance: 0.02}",
+    "compare: {test: {path: ./test.jsonl}, trainer: rloo, samples: 4}",
     "compare: {test: {path: ./test.jsonl}, evaluate: {suite: campus, tasks: [gsm8k], data: ./sets, limit: 50}}",
     "compare: {test: {path: ./test.jsonl}, evaluate: {suite: campus_wide, allow_code_execution: true}}",
     "compare: {test: {path: ./test.jsonl}, sharpness: true, proxy: runs/proxy}",
