@@ -307,10 +307,7 @@ def read_prompt_map(home: Path, said: Json) -> PromptMapFacts:
         ) from error
     found, codes = group_codes(columns["region"])
     counts = np.bincount(codes, minlength=len(found))
-    names = [
-        *(name for name in PROMPT_REGIONS if name in found),
-        *(name for name in found if name not in PROMPT_REGIONS),
-    ]
+    names = [name for name in dict.fromkeys([*PROMPT_REGIONS, *found]) if name in found]
     domains, of_domain = group_codes(columns["domain"]) if "domain" in columns else ([], np.zeros(len(codes), np.int64))
     table = np.bincount(of_domain * len(found) + codes, minlength=len(domains) * len(found))
     rows = dict(zip(domains, table.reshape(-1, len(found)).tolist(), strict=False))

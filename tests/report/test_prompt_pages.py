@@ -216,6 +216,22 @@ def test_the_page_and_its_short_form_tell_it(run: Path) -> None:
     assert "| passed sometimes | 41 | 43% |" in text
 
 
+def test_prompts_without_domains_have_a_map_of_all(tmp_path: Path) -> None:
+    facts = read_run(make_prompt_run(tmp_path / "run", stages=2, domains=False)).prompts
+    assert facts is not None
+    assert facts.map is not None
+    assert facts.map.by_domain == {}
+    assert by_domain(facts).rows == []
+    assert sum(facts.map.regions.values()) == 96
+
+
+def test_domains_are_listed_with_the_prompts_of_each_region(facts: PromptFacts) -> None:
+    assert facts.map is not None
+    assert {name: sum(counts.values()) for name, counts in facts.map.by_domain.items()} == dict.fromkeys(KINDS, 32)
+    each = facts.map.by_domain.values()
+    assert {region: sum(of[region] for of in each) for region in facts.map.regions} == facts.map.regions
+
+
 def test_pages_of_rows_have_nothing_of_it(tmp_path: Path) -> None:
     facts = read_run(make_run(tmp_path / "rows", stages=2))
     assert facts.prompts is None
