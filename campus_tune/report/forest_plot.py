@@ -54,8 +54,8 @@ def forest(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | None:
         head=ALL,
         alt=text,
         measure=facts.measure,
-        note=f"Lines are 95 % intervals over seeds and {rows_of(facts.measure)}, wider where several arms or domains are "
-        "judged together: one that crosses the middle may be chance. The grey band is what is too small to matter "
+        note=f"Lines are 95 % intervals over seeds and {rows_of(facts.measure)}, wider where several arms or domains "
+        "are judged together: one that crosses the middle may be chance. The grey band is what is too small to matter "
         f"({effect:.1%}); a domain of few rows has no interval, and neither has an arm that cannot be judged.",
     )
 
