@@ -429,22 +429,22 @@ def carries_a_state(model: Any) -> bool:
 
 def subject(trainer: Trainer) -> Subject:
     """The trainer's model as measurements see it."""
+    from transformers import Trainer as AnyTrainer
+
     wrapped = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    plain = functools.partial(AnyTrainer._prepare_inputs, trainer)  # where others only place a batch, these generate
     return Subject(
         model=model_of(trainer),
         forward=trainer.model_wrapped if wrapped else model_of(trainer),
         device=trainer.args.device,
-        place=_placing(trainer),
+        place=plain if answers_prompts(trainer) else trainer._prepare_inputs,
         sharded=trainer.is_fsdp_enabled or any(hasattr(p, "ds_id") for p in model_of(trainer).parameters()),  # ZeRO 3
     )
 
 
-def _placing(trainer: Trainer) -> Callable[[Any], Any]:
-    """What puts a batch on the trainer's device: one that is driven by reward generates where others only do that."""
-    from transformers import Trainer as AnyTrainer
-
-    answers = hasattr(trainer, "_generate_and_score_completions")
-    return functools.partial(AnyTrainer._prepare_inputs, trainer) if answers else trainer._prepare_inputs
+def answers_prompts(trainer: Trainer) -> bool:
+    """Whether a trainer's own model answers the rows, as trl's trainers that are driven by reward let it."""
+    return hasattr(trainer, "_generate_and_score_completions")
 
 
 def learns_prompts(model: torch.nn.Module) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from campus_tune.method.orders import group_codes
 from campus_tune.run.answer_groups import BANDS
 from campus_tune.run.prompt_map import CONTRADICTS, EASIEST, EXAMPLES, FILE, HARDEST, PROMPT_REGIONS
 from campus_tune.scores.cache import read_columns
@@ -199,7 +200,6 @@ class PromptMapFacts:
         n_rows: prompts of the training set.
         regions: region → prompts, in the page's sequence.
         by_domain: domain → region → prompts; {} without domains.
-        pass_rates: domain → share of all its answers that passed, of those with answers.
         drawn: region → prompts in each bin of the pass rate, shape (BINS + 2,): none passed, tenths, all passed.
         undrawn: prompts never drawn in each bin of the predicted pass rate, shape (BINS + 2,); None where nothing was
             predicted.
@@ -210,7 +210,6 @@ class PromptMapFacts:
     n_rows: int
     regions: Mapping[str, int]
     by_domain: Mapping[str, Mapping[str, int]]
-    pass_rates: Mapping[str, float]
     drawn: Mapping[str, IntArray]
     undrawn: IntArray | None
     sides: Mapping[str, tuple[PromptShown, ...]]
@@ -306,26 +305,27 @@ def read_prompt_map(home: Path, said: Json) -> PromptMapFacts:
             f"`{path}` must be the map of prompts that the run left, got {error.__cause__ or error}. Put it back from "
             "a copy, or remove it to see the rest of the run."
         ) from error
-    regions = columns["region"].astype(str)
-    names = [name for name in dict.fromkeys([*PROMPT_REGIONS, *regions]) if (regions == name).any()]
-    drawn = columns["visits"] > 0
-    predicted = columns["predicted"].astype(np.float64)
-    rates = columns["pass_rate"].astype(np.float64)
-    domains = columns["domain"].astype(str) if "domain" in columns else np.zeros(0, dtype=str)
-    each, sizes = np.unique(domains, return_counts=True)
-    by_domain = {
-        str(name): {region: int((regions[domains == name] == region).sum()) for region in names}
-        for name in each[np.argsort(-sizes, kind="stable")]  # the largest first
-    }
-    known = {name: told["pass_rate"] for name, told in said.get("by_domain", {}).items() if "pass_rate" in told}
+    found, codes = group_codes(columns["region"])
+    counts = np.bincount(codes, minlength=len(found))
+    names = [
+        *(name for name in PROMPT_REGIONS if name in found),
+        *(name for name in found if name not in PROMPT_REGIONS),
+    ]
+    domains, of_domain = group_codes(columns["domain"]) if "domain" in columns else ([], np.zeros(len(codes), np.int64))
+    table = np.bincount(of_domain * len(found) + codes, minlength=len(domains) * len(found))
+    rows = dict(zip(domains, table.reshape(-1, len(found)).tolist(), strict=False))
+    drawn, rates = columns["visits"] > 0, columns["pass_rate"].astype(np.float64)
+    predicted = columns["predicted"].astype(np.float64)[~drawn]
     return PromptMapFacts(
         sentence=said["sentence"],
-        n_rows=len(regions),
-        regions={name: int((regions == name).sum()) for name in names},
-        by_domain=by_domain,
-        pass_rates={name: rate for name, rate in known.items() if rate is not None},
-        drawn={name: _bins(rates[(regions == name) & drawn]) for name in names},
-        undrawn=_bins(predicted[~drawn]) if np.isfinite(predicted[~drawn]).any() else None,
+        n_rows=len(codes),
+        regions={name: int(counts[found.index(name)]) for name in names},
+        by_domain={
+            domain: {name: rows[domain][found.index(name)] for name in names}
+            for domain in sorted(domains, key=lambda domain: -sum(rows[domain]))  # the largest first
+        },
+        drawn={name: _bins(rates[(codes == found.index(name)) & drawn]) for name in names},
+        undrawn=_bins(predicted) if np.isfinite(predicted).any() else None,
         sides=read_sides(home / EXAMPLES, columns),
     )
 

@@ -1,7 +1,7 @@
 """Putting a curriculum on a trainer: what is set on the instance, and what is refused before anything is lost.
 
-Which kind of run it gets hangs on the trainer: TRL's own for reward are handed prompts (`prompts.PromptRun`), all others
-rows (`run.CampusRun`). What is set is the same.
+Which kind of run it gets hangs on the trainer: TRL's own for reward are handed prompts (`prompts.PromptRun`), all
+others rows (`run.CampusRun`). What is set is the same.
 
 Seven methods of this one trainer instance are set, and nothing else, of no class and no library:
 

@@ -37,7 +37,20 @@ from campus_tune.words.strict_yaml import read_value
 from campus_tune.words.types import Json
 
 GUIDE = PACKAGE / "guide"
-PAGES = {"start", "data", "wrong", "helps", "choosing", "parts", "many", "resume", "cost", "ledger", "plugins"} | {
+PAGES = {
+    "start",
+    "data",
+    "wrong",
+    "helps",
+    "choosing",
+    "prompts",
+    "parts",
+    "many",
+    "resume",
+    "cost",
+    "ledger",
+    "plugins",
+} | {
     "questions",
     "others",
 }

@@ -1,4 +1,4 @@
-"""Prompts with their reference answers are the tokens that supervised tuning would train."""
+"""Prompts with their reference answers are the tokens that supervised tuning would train, as far as the end token."""
 
 from __future__ import annotations
 
@@ -24,8 +24,11 @@ def test_the_tokens_are_those_of_trls_own_preparation(tiny_trainer: Callable[...
     trained = tiny_trainer(train=dataset(rows), config=False).train_dataset
     found = answered(prompts, ANSWERS, tokenizer(), given={})
     ours, theirs = Prepared(found).whole(range(3)), Prepared(trained).whole(range(3))
-    assert [row.ids for row in ours] == [row.ids for row in theirs]
-    assert [row.labels for row in ours] == [row.labels for row in theirs]
+    for row, trained_row in zip(ours, theirs, strict=True):
+        n = len(row.ids)
+        assert (row.ids, row.labels) == (trained_row.ids[:n], trained_row.labels[:n])
+        assert row.ids[-1] == row.labels[-1] == tokenizer().eos_token_id
+        assert len(trained_row.ids) - n == (1 if prompts is CHATS else 0)  # the template's line break
     assert found["completion"] == said
     assert read_rows(found).answer_tokens.min() > 0
 

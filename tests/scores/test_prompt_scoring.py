@@ -66,9 +66,8 @@ def trainer(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def scoring(trainer: Any, *metrics: Any, n_answers: int = 4000, **settings: Any) -> PromptScoring:
     passes = PassSettings(answer=settings.pop("answer", None), predict=settings.pop("predict", True))
-    config = CampusConfig(
-        metrics=list(metrics), passes=passes, selector="round_robin", seed=1, scores="none", **settings
-    )
+    given = {"selector": "round_robin", "seed": 1, "scores": "none", **settings}
+    config = CampusConfig(metrics=list(metrics), passes=passes, **given)
     return PromptScoring.of(trainer, config, Peers(), n_answers=n_answers, groups=None)
 
 
@@ -96,7 +95,7 @@ def test_a_metric_of_losses_is_of_the_reference_answers(trainer: Any, label: str
     for i in (0, 17, 95):
         chat = [*ROWS[i]["prompt"], {"role": "assistant", "content": ROWS[i]["answer"]}]
         before = tokenizer().apply_chat_template(ROWS[i]["prompt"], add_generation_prompt=True, tokenize=False)
-        whole = tokenizer().apply_chat_template(chat, tokenize=False)
+        whole = tokenizer().apply_chat_template(chat, tokenize=False).rstrip("\n")  # to the end token
         ids, n = (tokenizer()(text, add_special_tokens=False)["input_ids"] for text in (whole, before))
         with torch.no_grad():
             logits = model(torch.tensor([ids])).logits[0]

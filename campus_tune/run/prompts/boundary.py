@@ -24,10 +24,11 @@ def close_stage(now: PromptSituation, position: PromptPosition) -> bool:
     """A stage ends: after its last round, or where the run or the epoch ends inside of it.
 
     Returns:
-        Whether anything of it was trained; else there is nothing to close.
+        Whether anything of it was trained, and it is not closed yet; else there is nothing to close.
     """
     stage, curriculum = now.curriculum.stage, now.curriculum
-    if stage is None or curriculum.step == stage.first_step:
+    closed = bool(now.past) and stage is not None and now.past[-1].index == stage.index
+    if stage is None or closed or curriculum.step == stage.first_step:
         return False
     with now.activities(DECIDING):  # what the stage has shown tells of the prompts that were never tried
         prediction = now.scoring.renew(now.rates, now.scores.by_label)

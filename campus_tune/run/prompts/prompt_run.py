@@ -150,6 +150,8 @@ class PromptRun(DrivenRun):
             )
         self.planned = now
         remember_runs(self.trainer)
+        if self.position.inside and self.position.steps >= now.total_steps:
+            self._finish_round()  # nothing of it is left to train
         if step and saved and saved["epoch_ended"]:
             self._leave_epoch()
         elif now.curriculum.needs_decision:
@@ -237,7 +239,9 @@ class PromptRun(DrivenRun):
         now.budget.seconds["training"] += time.perf_counter() - position.began
         now.audit.settle(position.steps)
         self._note()
-        if position.inside == now.rounds.steps or position.steps >= now.total_steps:
+        if (
+            position.inside == now.rounds.steps
+        ):  # one that the run's end cuts is finished last: a longer run goes on in it
             self._finish_round()
             if now.curriculum.finished or now.curriculum.needs_decision:
                 boundary.close_stage(now, position)
@@ -324,10 +328,9 @@ class PromptRun(DrivenRun):
         with self.activities(FINISHING):
             self._settle()
             self._note()
-            if not now.curriculum.finished:  # the trainer was told to stop in the middle of it
-                if position.inside:
-                    self._finish_round()
-                boundary.close_stage(now, position)
+            if position.inside:  # the run's end cuts it, or the trainer was told to stop in the middle of it
+                self._finish_round()
+            boundary.close_stage(now, position)
             now.close()
             map_prompts(now)
             self.finished = True

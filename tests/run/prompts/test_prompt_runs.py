@@ -224,6 +224,20 @@ def test_prompts_that_are_dropped_are_never_drawn_and_listed(tmp_path: Path) -> 
     assert end["dropped"] == 5
 
 
+def test_domains_and_phases_say_who_is_drawn(tmp_path: Path) -> None:
+    config = {
+        "stages": 4,
+        "domains": {"shares": {"a": 0.25, "b": 0.75}},
+        "phases": [{"until": 0.5}, {"until": 1.0, "shares": {"a": 0.75, "b": 0.25}}],
+    }
+    trainer = reward_trainer(tmp_path, config=config, max_steps=8)
+    seen = Answered().watch(trainer)
+    trainer.train()
+    domains = trainer.train_dataset["domain"]
+    halves = [[domains[row] for step in steps for row in step] for steps in (seen.planned[:4], seen.planned[4:])]
+    assert [half.count("a") for half in halves] == [4, 12]
+
+
 def test_the_control_draws_as_many_by_scores_of_other_prompts(tmp_path: Path) -> None:
     config = {"thin": {"how": "top", "by": "middle", "keep": 0.5}, "selector": "shuffle", "stages": 4}
     drawn = []

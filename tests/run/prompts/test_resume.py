@@ -212,6 +212,23 @@ def test_what_only_says_how_a_run_goes_on_may_change_on_purpose(tmp_path: Path, 
     assert trainer.state.global_step == 6
 
 
+def test_a_run_that_ended_inside_a_generation_goes_on_in_it_when_it_is_made_longer(tmp_path: Path) -> None:
+    prompt_trainer(tmp_path, max_steps=3, save_steps=3, **HALF).train()
+    before = ledger_of(tmp_path)
+    assert ended(prompt_trainer(tmp_path, max_steps=3, **HALF)) == before  # nothing is left to train
+    longer = prompt_trainer(tmp_path, max_steps=6, config={**PRUNED, "resume": "changed_future"}, **HALF)
+    assert ended(longer)[-1]["audit"] == {
+        "checked": 6, "passed": 6, "labels": False, "prompts": True, "generations": [3, 3]
+    }  # fmt: skip
+    assert longer.state.global_step == 6
+
+
+def ended(trainer: Any) -> list[Json]:
+    """The ledger of a run that has gone on to its end."""
+    trainer.train(resume_from_checkpoint=True)
+    return ledger_of(Path(trainer.args.output_dir))
+
+
 def test_another_number_of_processes_is_refused_with_what_to_do(tmp_path: Path, saved: Path) -> None:
     def of_two(curriculum: Json) -> None:
         curriculum["identity"]["batch"]["world"] = 2
