@@ -13,7 +13,8 @@ After it all are free again: the whole run is *several epochs*. Of shuffling the
     random      no recipe but shuffling
     own         middle, by what a prompt's own tries have shown alone
     level       the same, and rates of prompts never tried are predicted: from their text, `domain` and `level`
-    hint .3     the same with text and a column whose rank correlation with the true rates is 0.3 (and .6, and 1)
+    level ¼     that, with a quarter of the prompts in a pass
+    hint .3     as level, with text and a column whose rank correlation with the true rates is 0.3 (and .6, and 1)
     shuffled    the control of hint 1: every prompt has the score of another
 
 A run is kept as one JSON file: groups without a gradient and reward of each stage, and the mean chance of a right
@@ -50,6 +51,7 @@ ARMS: Mapping[str, Json] = {  # arm → its `campus` block
     RANDOM: {"selector": "shuffle"},
     "own": {**MIDDLE, "passes": {"predict": False}},
     "level": MIDDLE,
+    "level ¼": {**MIDDLE, "thin": {"how": "top", "by": "middle", "keep": 0.25}},
     **dict.fromkeys(HINTS, MIDDLE),
     CONTROL: {**MIDDLE, "control": "shuffled_scores"},
 }
@@ -117,7 +119,7 @@ def rows_of(arm: str, seed: int, *, per_cell: int, start: tuple[Any, Any]) -> li
     """
     rows = [row for row in sums(per_cell + TESTS, seed=seed) if int(row["id"][-4:]) >= TESTS]
     known = [{"prompt": row["prompt"], "answer": row["answer"]} for row in rows]
-    if arm == "level":
+    if arm.startswith("level"):
         known = [{**new, "domain": row["domain"], "level": row["level"]} for new, row in zip(known, rows, strict=True)]
     elif arm in HINTS:
         hint = hinted(chances(*start, rows), HINTS[arm], seed)

@@ -58,9 +58,9 @@ def test_the_chance_of_a_right_answer_is_that_of_its_tokens_one_by_one(start: tu
 
 
 def test_an_arm_sees_only_the_columns_that_it_may_and_no_held_out_prompt(start: tuple[object, object]) -> None:
-    seen = {arm: prompts.rows_of(arm, 0, per_cell=2, start=start) for arm in (RANDOM, "own", "level", *HINTS)}
+    seen = {arm: prompts.rows_of(arm, 0, per_cell=2, start=start) for arm in (RANDOM, "own", "level ¼", *HINTS)}
     columns = {arm: set(rows[0]) - {"prompt", "answer"} for arm, rows in seen.items()}
-    assert columns == {RANDOM: set(), "own": set(), "level": {"domain", "level"}, **{arm: {"hint"} for arm in HINTS}}
+    assert columns == {RANDOM: set(), "own": set(), "level ¼": {"domain", "level"}, **{arm: {"hint"} for arm in HINTS}}
     held_out = {row["prompt"][0]["content"] for row in prompts.held_out(0)}
     for rows in seen.values():
         asked = [row["prompt"][0]["content"] for row in rows]

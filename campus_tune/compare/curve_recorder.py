@@ -83,9 +83,9 @@ class CurveRecorder(TrainerCallback, ABC):
         """The learning rate of each step, shape (S,)."""
         return np.array(self.learning_rates)
 
-    def all_visits(self) -> tuple[IntArray, IntArray]:
+    def all_visits(self) -> tuple[RowArray | IntArray, IntArray]:
         """(Rows in the sequence in which they were trained, the step of each), shapes (V,)."""
-        rows = np.concatenate(self.visits).astype(np.int64) if self.visits else np.zeros(0, dtype=np.int64)
+        rows = np.concatenate(self.visits) if self.visits else np.zeros(0, dtype=np.int64)
         return rows, np.repeat(np.arange(len(self.visits)), [len(of) for of in self.visits])
 
     def leave(self, folder: Path) -> None:

@@ -180,10 +180,11 @@ def warm_model(
         logits = model(shown, attention_mask=mask, logits_to_keep=right.shape[1] + 1).logits[:, :-1]  # (b, s, V)
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), right.flatten())
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
         schedule.step()
-    return model.eval(), tokenizer
+    model.train(False)
+    return model, tokenizer
 
 
 def write_warm_model(folder: Path, *, seed: int = 0) -> Path:

@@ -22,6 +22,8 @@ Under a policy (who and which) that last step is taken apart:
     apart        what a curriculum does otherwise under it, and remembers
     draws        a stage's rows: lanes × strata × thinning (`walks` finds candidates, `thinning` takes some of them)
     book         what training has shown of each row, written when a stage is over: what the next draws go by
+    pass_rates   what rewards have shown of each prompt, where a model is trained by reward: the book's counterpart
+    prompt_scores   what of it prompts are drawn by (Thompson sampling, age)
     drawn        what there is to say of it
 
 What steers it is a function of the record too, and changes only between two stages:

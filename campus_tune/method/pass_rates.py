@@ -105,10 +105,10 @@ class PassRates:
         Args:
             rows: its prompts, each once, shape (n,).
             rewards: weighted, of each prompt's answers, shape (n, G); NaN of an answer that no function gave one.
-            when: number of the generation, above those of before.
+            when: number of the generation, not below those of before; the same again where an epoch ended inside of it.
         """
         assert rewards.shape == (len(rows), self.group), f"{rewards.shape} rewards of {len(rows)} × {self.group}"
-        assert when > self.now, f"generation {when} after {self.now}"
+        assert when >= self.now, f"generation {when} after {self.now}"
         kept = (1.0 - self.forget) ** (when - self.now)
         for name in FADING:
             vars(self)[name] *= kept

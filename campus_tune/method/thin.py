@@ -11,6 +11,9 @@ With loss weights ∝ 1/π the expected gradient is that of all rows (`Σ π·�
 purpose. `take` draws with exactly these probabilities from one random number. Scores are compared inside cells
 (`standing`): a row's chance says how it stands among its like, not how long it is.
 
+By what rewards have shown of a prompt (`prompt_scores`) all prompts are offered that are free, and those not taken stay
+free; a pass is over when the part `keep` of them was taken. They are compared as they are, unless a recipe names cells.
+
 >>> pi = build_thinner({"name": "proportional", "floor": 0.3}).chances(np.array([4.0, 1, 1, 1, 1]), 2, np.zeros(5))
 >>> pi.round(3).tolist(), np.flatnonzero(take(pi, 0.25)).tolist(), round(tau(np.array([4.0, 1, 1, 1, 1])), 2)
 ([0.82, 0.295, 0.295, 0.295, 0.295], [0, 2], 1.25)

@@ -224,7 +224,8 @@ def domains(facts: CompareFacts) -> HtmlTable | None:
                     number(found.get("p_adjusted"), ".2g"),
                 ]
             )
-    head = ["domain", "arm", "rows", facts.measure, "shuffled", "difference", "from", "to", "p"]
+    head = ["domain", "arm", "prompts" if facts.by_reward else "rows"]
+    head += [facts.measure, "shuffled", "difference", "from", "to", "p"]
     caption = (
         "Differences to plain shuffling by domain; intervals (95 %) and p-values corrected for the number of domains"
     )

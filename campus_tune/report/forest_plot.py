@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from campus_tune.compare.verdict import LOSS, REWARD
+from campus_tune.compare.verdict import LOSS, REWARD, rows_of
 from campus_tune.report.compare_facts import CompareFacts
 from campus_tune.report.figures import BAND, GREY, INK, LONGEST, PALE, Face, Picture, fitted, legend_below, picture
 from campus_tune.report.html_tables import signed
@@ -54,8 +54,8 @@ def forest(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | None:
         head=ALL,
         alt=text,
         measure=facts.measure,
-        note="Lines are 95 % intervals over seeds and test rows, wider where several arms or domains are judged "
-        "together: one that crosses the middle may be chance. The grey band is what is too small to matter "
+        note=f"Lines are 95 % intervals over seeds and {rows_of(facts.measure)}, wider where several arms or domains "
+        "are judged together: one that crosses the middle may be chance. The grey band is what is too small to matter "
         f"({effect:.1%}); a domain of few rows has no interval, and neither has an arm that cannot be judged.",
     )
 

@@ -68,6 +68,14 @@ def test_counts_fade_by_the_generation() -> None:
     assert math.isnan(rates.pass_rate[1])
 
 
+def test_a_generation_that_is_made_again_counts_beside_the_one_that_was_broken_off() -> None:
+    rates = PassRates(2, group=2, forget=0.5)
+    rates.note(np.array([0]), np.array([[1.0, 0.0]]), when=3)
+    rates.note(np.array([1]), np.array([[1.0, 1.0]]), when=3)
+    assert rates.tries.tolist() == [2, 2]
+    assert rates.last.tolist() == [3, 3]
+
+
 def test_an_answer_without_a_reward_is_none_that_was_tried() -> None:
     rates = PassRates(3, group=3)
     rates.note(np.array([2, 0]), np.array([[np.nan, np.nan, np.nan], [1.0, np.nan, np.nan]]), when=0)

@@ -306,12 +306,13 @@ def test_what_is_asked_while_evaluating_is_no_generation(trainer: Any) -> None:
     assert run.heard == []
 
 
-def test_where_forwards_are_hidden_it_says_so_and_compares_what_is_answered(trainer: Any, monkeypatch: Any) -> None:
+def test_where_forwards_are_hidden_it_says_so_and_compares_what_is_answered(trainer: Any) -> None:
     assert not_compared(trainer) == []
-    monkeypatch.setattr(trainer, "use_liger_kernel", True, raising=False)  # as TRL 1.0 has it
-    (said,) = not_compared(trainer)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "use_liger_kernel", True, raising=False)  # as TRL 1.0 has it
+        (said,) = not_compared(trainer)
+        run = PlannedRun(trainer)
     assert "are answered are compared with the plan, what is trained is not. Set use_liger_kernel: false" in said
-    run = PlannedRun(trainer)
     run.audit._hook.remove()
     run.train()
     assert (run.audit.checked, run.audit.passed, run.audit.generations) == (0, 0, [2, 2])

@@ -192,6 +192,29 @@ def test_an_epoch_that_a_callback_ends_leaves_out_the_rest_and_the_next_begins_w
     assert end["visits"] == 40
 
 
+def test_an_epoch_that_ends_inside_of_a_step_is_left_with_a_warning(tmp_path: Path) -> None:
+    class EndsInside(TrainerCallback):
+        once = True
+
+        def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            del args, kwargs
+            if state.global_step == 2 and self.once:
+                control.should_epoch_stop, self.once = True, False
+
+    trainer = reward_trainer(
+        tmp_path, config=ORDERED, callbacks=[EndsInside()], steps_per_generation=4, num_train_epochs=2, max_steps=-1
+    )
+    seen = Answered().watch(trainer)
+    assert trainer.train().global_step == 10
+    warned = [one for line in events(tmp_path, "warnings") for one in line["warnings"]]
+    assert any("ended the epoch between the micro batches of step 3" in one for one in warned)
+    assert len(seen.asked) == 6  # two of the first epoch, of the second a half
+    (end,) = events(tmp_path, "end")
+    assert end["audit"] == {
+        "checked": 10, "passed": 10, "labels": False, "prompts": True, "generations": [6, 6]
+    }  # fmt: skip
+
+
 def test_a_training_that_is_stopped_closes_its_stage(tmp_path: Path) -> None:
     class Stops(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -293,6 +316,15 @@ def test_a_loop_that_somebody_else_drives_is_noticed(tmp_path: Path) -> None:
     trainer.add_callback(Twice())
     with pytest.raises(TrainerError, match=r"must be at the trainer's step 1, got 2. Something else drives"):
         trainer.train()
+
+
+def test_nothing_is_planned_before_training_begins(tmp_path: Path) -> None:
+    seen = Answered().watch(reward_trainer(tmp_path))
+    for asked in ("situation", "generated_tokens"):
+        with pytest.raises(TrainerError, match="must be given to a trainer when it is made"):
+            getattr(seen.run, asked)
+    assert seen.run.state() == {}
+    assert seen.run.card_section() is None
 
 
 def test_a_look_at_the_loader_changes_nothing(tmp_path: Path) -> None:
