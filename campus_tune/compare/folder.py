@@ -66,7 +66,7 @@ def write_about(plan: Plan, test: HeldOut | HeldOutPrompts, command: str) -> Non
         there = read_stored(path, FORMAT, "say what is compared", "delete it: finished runs are kept", COMPARISON)
         about = json.loads(json.dumps(plain(about)))  # as it is in a file, to be compared with one
         known = {**there.get(EARLIER, {}), **there["arms"]}
-        changed = {name: (there.get(name), about[name]) for name in FIXED if there.get(name) != about[name]}
+        changed = {name: (there.get(name), about.get(name)) for name in FIXED if there.get(name) != about.get(name)}
         changed |= {
             f"arm {name}": (known[name].get("campus"), arm["campus"])
             for name, arm in about["arms"].items()

@@ -22,7 +22,7 @@ from campus_tune.data.shapes import has_turns
 from campus_tune.model import compat
 from campus_tune.model.subject import undisturbed, whole_root
 from campus_tune.words.errors import DataError
-from campus_tune.words.types import BoolArray, FloatArray, Json
+from campus_tune.words.types import FloatArray, Json
 from campus_tune.words.wording import listed
 
 if TYPE_CHECKING:
@@ -98,10 +98,10 @@ class PromptAnswers:
 
     def _refuse_no_number(self, found: FloatArray) -> None:
         """Every answer must be worth something, else arms would be compared on other prompts."""
-        none: BoolArray = np.isnan(found).all(axis=2)  # of each answer, (N, K)
-        endless: BoolArray = np.isinf(found).any(axis=2)
-        for answers, got in ((none, "None or NaN of all functions"), (endless, "an infinite one")):
-            wrong = answers.any(axis=1)  # (N,)
+        unknown, endless = np.isnan(found), np.isinf(found)  # each of shape (N, K, F)
+        none = unknown.sum(2) == unknown.shape[2]  # (N, K)
+        for answers, got in ((none, "None or NaN of all functions"), (endless.sum(2) > 0, "an infinite one")):
+            wrong = answers.sum(1) > 0  # (N,)
             if wrong.any():
                 named = listed([self.places[int(i)] for i in np.flatnonzero(wrong)], SHOWN)
                 raise DataError(

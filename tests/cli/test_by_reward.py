@@ -112,6 +112,12 @@ def test_help_says_how_rewards_are_named(capsys: pytest.CaptureFixture[str]) -> 
     assert "my_rewards.is_right" in capsys.readouterr().out
 
 
+def test_explain_names_the_command_that_takes_a_field(run: Run) -> None:
+    assert "campus-tune grpo --config recipe.yaml --num_generations" in run("explain", "num_generations")[1]
+    assert "campus-tune rloo --config recipe.yaml --normalize_advantages" in run("explain", "normalize_advantages")[1]
+    assert "campus-tune sft --config recipe.yaml --max_length" in run("explain", "max_length")[1]
+
+
 # -- the trainer that a YAML is for ------------------------------------------------------------------------------------
 
 

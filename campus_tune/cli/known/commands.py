@@ -13,6 +13,8 @@ from campus_tune.cli.parser import CommandParser
 NAME = "campus-tune"
 
 _PAGES = {
+    "grpo": "prompts",
+    "rloo": "prompts",
     "check": "data",
     "suspects": "wrong",
     "value": "wrong",

@@ -12,7 +12,7 @@ def training_field(name: str) -> list[KnownName]:
     Args:
         name: as a YAML has it, or as a flag.
     """
-    from campus_tune.recipe.trl_yaml import trl_schema
+    from campus_tune.recipe.trl_yaml import BY_REWARD, SFT, trl_schema, unknown_in
 
     key = name.removeprefix("--")
     field = trl_schema().get(key)
@@ -24,5 +24,6 @@ def training_field(name: str) -> list[KnownName]:
     }
     said = field.get("description") or "TRL says nothing of it."
     choices = tuple(NameRow(str(one), "") for one in field.get("enum", ()))
-    flag = f"campus-tune sft --config recipe.yaml --{key} …"
+    trainer = next(one for one in (SFT, *BY_REWARD) if not unknown_in({key: None}, one))
+    flag = f"campus-tune {trainer} --config recipe.yaml --{key} …"
     return [KnownName("field of TRL or accelerate", key, said, "", facts, choices, flag, page="start")]

@@ -45,7 +45,7 @@ def result(arm: str, seed: int, rewards: Sequence[float], *, tokens: float = 100
 
 
 def drawn(rate: float, seed: int) -> list[float]:
-    return (np.random.default_rng(seed).random(ITEMS) < rate).astype(float).tolist()
+    return [float(one < rate) for one in np.random.default_rng(seed).random(ITEMS)]
 
 
 def runs(arm: str, rate: float, *, tokens: float = 1000, first: int = 0) -> list[Json]:
