@@ -158,7 +158,7 @@ def test_a_column_that_is_not_there_is_said_before_a_function_is_asked() -> None
 
     for function in (judge, awaited, functools.partial(judge, strict=False)):
         with pytest.raises(
-            RewardError, match="got solution, and what there is is prompts, completions, answer. Rename"
+            RewardError, match=r"got solution, and what there is is prompts, completions, answer\. Rename"
         ):
             ask(function, answer=["1"] * N)
     assert ask(judge, solution=["4"] * N) == [0.0, 0.0, 0.0, 0.0, 1.0, 0.0]  # the advice
