@@ -43,7 +43,7 @@ FADING = ("tries", "passes", "total", "squares", "groups", "spreads", "last_trie
 COUNTS = ("visits", "last")
 _LEAST_WORTH, _MOST_WORTH = 0.05, 50.0
 _SURE = 1e-3  # how near to 0 and 1 an expected rate may be
-_FEW = 16.0  # compared groups, below which they say less than all of what was wrong
+_FEW = 32.0  # compared groups, below which they say less than all of what was wrong
 _LATELY = 64.0  # groups after which what was wrong with an expectation counts half
 _SAME = 1e-6  # rewards that differ by less, as a part of the larger one, are the same
 
@@ -112,6 +112,7 @@ class PassRates:
         """
         assert rewards.shape == (len(rows), self.group), f"{rewards.shape} rewards of {len(rows)} × {self.group}"
         assert when >= self.now, f"generation {when} after {self.now}"
+        knows = self.rate is not None or np.count_nonzero(self.tries > 0.5) >= FEWEST  # something to be wrong with
         expected = self.flat_chance()[rows]
         kept = (1.0 - self.forget) ** (when - self.now)
         for name in FADING:
@@ -124,9 +125,10 @@ class PassRates:
         high = np.where(tried, rewards, -np.inf).max(axis=1)
         two = n_tried >= 2
         spread = two & ~_same(low, high)
-        lately = 0.5 ** (np.count_nonzero(two) / _LATELY)
-        self.more_flat = lately * self.more_flat + float((~spread[two] - expected[two]).sum())
-        self.compared = lately * self.compared + np.count_nonzero(two)
+        compared = two & knows
+        lately = 0.5 ** (np.count_nonzero(compared) / _LATELY)
+        self.more_flat = lately * self.more_flat + float((~spread[compared] - expected[compared]).sum())
+        self.compared = lately * self.compared + np.count_nonzero(compared)
         self._look(rewards[tried])
         self.last_tries[rows], self.last_total[rows] = n_tried, given.sum(axis=1)
         self.tries[rows] += n_tried
@@ -147,6 +149,8 @@ class PassRates:
         """
         assert worth > 0, f"an expected rate must be worth something, got {worth}"
         assert rate is None or rate.shape == (self.n_rows,), "a rate for each prompt"
+        if (self.rate is None) != (rate is None):  # what was wrong before was wrong with other expectations
+            self.more_flat = self.compared = 0.0
         self.rate = None if rate is None else np.clip(rate, _SURE, 1 - _SURE)
         self.worth = float(worth)
 

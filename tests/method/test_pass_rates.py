@@ -195,10 +195,21 @@ def test_what_was_wrong_lately_is_added_to_what_is_expected_of_all_prompts() -> 
     rates.expect(np.full(4, 0.5), worth=1e6)  # of two answers, half are the same
     rates.note(np.array([0, 1]), np.array([[1.0, 1.0], [0.0, np.nan]]), when=0)  # the second says nothing of a spread
     assert rates.flat_chance().mean() == pytest.approx(0.5, abs=1e-4)
-    assert rates.shuffled_share() == pytest.approx(0.5 + (1 - 0.5) / 16, abs=1e-4)  # one group of few: a part of it
+    assert rates.shuffled_share() == pytest.approx(0.5 + (1 - 0.5) / 32, abs=1e-4)  # one group of few: a part of it
     for when in range(1, 400):
         rates.note(np.array([2, 3]), np.ones((2, 2)), when=when)
     assert rates.shuffled_share() == pytest.approx(1.0)
+    rates.expect(None)  # another expectation, which may be wrong otherwise
+    assert rates.shuffled_share() == pytest.approx(float(rates.flat_chance().mean()))
+
+
+def test_nothing_is_wrong_with_what_nobody_expected() -> None:
+    rates = PassRates(64, group=4)
+    rates.note(np.arange(9), np.ones((9, 4)), when=0)
+    assert rates.compared == 0  # fewer than ten were tried: nothing was known of how prompts differ
+    rates.note(np.arange(9, 12), np.ones((3, 4)), when=1)
+    rates.note(np.arange(12, 16), np.ones((4, 4)), when=2)
+    assert rates.compared == 4
 
 
 def test_what_prompts_are_worth_for_one_another_hangs_on_how_much_they_differ() -> None:
