@@ -132,7 +132,7 @@ class PassRates:
         self._look(rewards[tried])
         self.last_tries[rows], self.last_total[rows] = n_tried, given.sum(axis=1)
         self.tries[rows] += n_tried
-        self.passes[rows] += (tried & self.passed(given)).sum(axis=1)
+        self.passes[rows] += (tried & passes_at(given, self.at)).sum(axis=1)
         self.total[rows] += self.last_total[rows]
         self.squares[rows] += (given**2).sum(axis=1)
         self.groups[rows] += two
@@ -166,16 +166,12 @@ class PassRates:
         self.spread = None if chance is None else np.clip(chance, _SURE, 1 - _SURE)
         self.spread_worth = float(worth)
 
-    def passed(self, rewards: FloatArray) -> BoolArray:
-        """Which weighted rewards are a pass, of the same shape."""
-        return (rewards >= self.at) | _same(rewards, np.full_like(rewards, self.at))
-
     def _look(self, rewards: FloatArray) -> None:
         """Whether rewards are still of two values, one that passes and one that does not."""
         if not len(rewards):
             return
         self.least, self.most = min(self.least, float(rewards.min())), max(self.most, float(rewards.max()))
-        passed = self.passed(rewards)
+        passed = passes_at(rewards, self.at)
         for side, name in ((passed, "passing"), (~passed, "failing")):
             values = rewards[side]
             if not len(values):
@@ -342,6 +338,21 @@ class PassRates:
         now, self.failing, self.passing, self.least, self.most, two, *worth = state["marks"].tolist()
         self.now, self.two_valued = int(now), bool(two)
         self.worth, self.spread_worth, self.more_flat, self.compared = worth
+
+
+def passes_at(rewards: FloatArray, at: float) -> BoolArray:
+    """Which weighted rewards are a pass, of the same shape; one that was not scored, NaN, is none.
+
+    A trainer adds rewards up in 24 bits, where a weight of 0.7 is a little less.
+
+    Args:
+        rewards: weighted sums over the reward functions.
+        at: the reward from which on an answer passes.
+
+    >>> passes_at(np.array([np.float32(0.7), 0.69, np.nan, 2.0]), 0.7).tolist()
+    [True, False, False, True]
+    """
+    return (rewards >= at) | _same(rewards, np.full_like(rewards, at))
 
 
 def _same(one: FloatArray, other: FloatArray) -> BoolArray:
