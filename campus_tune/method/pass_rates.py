@@ -113,7 +113,7 @@ class PassRates:
         assert rewards.shape == (len(rows), self.group), f"{rewards.shape} rewards of {len(rows)} × {self.group}"
         assert when >= self.now, f"generation {when} after {self.now}"
         knows = self.rate is not None or np.count_nonzero(self.tries > 0.5) >= FEWEST  # something to be wrong with
-        expected = self.flat_chance()[rows]
+        expected = self.flat_chance(rows)
         kept = (1.0 - self.forget) ** (when - self.now)
         for name in FADING:
             vars(self)[name] *= kept
@@ -273,17 +273,21 @@ class PassRates:
         """
         return 1 - rate**self.group - (1 - rate) ** self.group if self.scaled else rate * (1 - rate)
 
-    def flat_chance(self) -> FloatArray:
-        """The chance that a prompt's next group gives no gradient, all its rewards being the same, shape (N,).
+    def flat_chance(self, rows: IntArray | RowArray | None = None) -> FloatArray:
+        """The chance that a prompt's next group gives no gradient, all its rewards being the same, shape (n,).
 
         Over the posterior: `E[p^G] + E[(1 − p)^G]`, of a beta in closed form; from the counted spreads where rewards
         are of more than two values.
+
+        Args:
+            rows: that are asked about, shape (n,); None for all.
         """
+        a, b = self.posterior() if self.two_valued else self.spread_posterior()
+        if rows is not None:
+            a, b = a[rows], b[rows]
         if not self.two_valued:
-            a, b = self.spread_posterior()
             return b / (a + b)
-        a, b = self.posterior()
-        every, none = np.ones(self.n_rows), np.ones(self.n_rows)
+        every, none = np.ones(len(a)), np.ones(len(a))
         for i in range(self.group):
             every *= (a + i) / (a + b + i)
             none *= (b + i) / (a + b + i)

@@ -139,6 +139,11 @@ def restore(
             "CampusCallback. Resume from a checkpoint of this recipe, or train without resuming."
         )
     if saved.get("version") != STATE_VERSION:
+        if not isinstance(saved.get("version"), int):
+            raise ResumeError(
+                f"the checkpoint at step {step} must hold a curriculum of rows, got one of {saved.get('version')!r}. "
+                "Resume with the trainer that wrote it, or train without resuming, into another output_dir."
+            )
         raise ResumeError(
             f"the checkpoint at step {step} must hold a curriculum state of version {STATE_VERSION}, got "
             f"{saved.get('version')!r}. Resume with the campus_tune that wrote it, or train without resuming."

@@ -165,7 +165,7 @@ def test_a_reward_as_the_trainer_adds_it_up_passes_here_as_where_prompts_are_dra
         np.array([0, 1]), generation=0, weighted=weighted, by_function={"right": weighted}, tokens=np.ones((2, 2))
     )
     rates = PassRates(4, group=2, at=0.7)
-    rates.note(rows, weighted, when=0)
+    rates.note(np.array([0, 1]), weighted, when=0)
     assert groups.groups is not None
     found = PromptMap.of([groups.groups], DOMAINS, n_rows=4, at=0.7)
     assert found.passes.tolist() == rates.passes.tolist() == [1, 2, 0, 0]
