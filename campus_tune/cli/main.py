@@ -184,7 +184,8 @@ def is_misspelt(word: str, parser: CommandParser) -> bool:
         return False
     from campus_tune.recipe.trl_yaml import unknown_in
 
-    return bool(unknown_in({flag.removeprefix("--").replace("-", "_"): None}))
+    key = {flag.removeprefix("--").replace("-", "_"): None}
+    return all(unknown_in(key, trainer) for trainer in TRAINERS)
 
 
 def make_parser(argv: Sequence[str] | None = None) -> CommandParser:
