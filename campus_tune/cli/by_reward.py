@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from campus_tune.cli.options import COMMANDS, Commands, add_command
 from campus_tune.cli.sft import finish
+from campus_tune.method.rounds import Rounds
 from campus_tune.model.reward_functions import load_rewards
+from campus_tune.model.reward_trainers import sizes_asked
 from campus_tune.recipe.launched import refuse_other_launch
+from campus_tune.recipe.reward_rules import for_rewards
 from campus_tune.recipe.trainer_settings import refused
 from campus_tune.recipe.trl_yaml import parse_trl, read_arguments, read_block
 from campus_tune.run.make_reward_trainer import make_reward_trainer
 from campus_tune.run.make_trainer import refuse_other_model
-from campus_tune.words.errors import RecipeError
+from campus_tune.words.errors import RecipeError, TrainerError
 
 if TYPE_CHECKING:
     from trl import DatasetMixtureConfig, GRPOConfig, ModelConfig
@@ -35,7 +38,7 @@ def add_parser(commands: Commands, trainer: str, example: str) -> None:
         example: its help.
     """
     parser = add_command(commands, trainer, COMMANDS[trainer], example)
-    parser.usage = f"campus-tune {trainer} --config YAML [--campus.<setting> VALUE …] [flags of TRL]"
+    parser.usage = f"campus-tune {trainer} --config YAML [--campus.<setting> VALUE …] [TRL's flags]"
 
 
 def train_by_reward(trainer: str, argv: Sequence[str]) -> int:
@@ -56,7 +59,8 @@ def train_by_reward(trainer: str, argv: Sequence[str]) -> int:
     refuse_other_launch()
     if not model.model_name_or_path:
         more.append("`model_name_or_path` must be a model folder or a hub id, got nothing. Add it to the YAML.")
-    more += [] if config is None else refused({**vars(mixture), **vars(script)})
+    if config is not None:
+        more += [*refused({**vars(mixture), **vars(script)}), *_refused_there(config, training)]
     try:
         load_rewards(script)
     except RecipeError as error:
@@ -65,6 +69,20 @@ def train_by_reward(trainer: str, argv: Sequence[str]) -> int:
         raise RecipeError(problems + more)
     train(trainer, script, training, model, mixture, config)
     return 0
+
+
+def _refused_there(config: CampusConfig, training: GRPOConfig) -> list[str]:
+    """What the trainer would refuse once the model is loaded: parts that go by losses, sizes that do not divide."""
+    problems = []
+    try:
+        for_rewards(config)
+    except RecipeError as error:
+        problems += error.problems
+    try:
+        Rounds(**sizes_asked(training))
+    except TrainerError as error:
+        problems.append(str(error))
+    return problems
 
 
 def train(

@@ -93,7 +93,8 @@ def main(options: argparse.Namespace) -> Answer:
     from campus_tune.preview.simulate import simulate
     from campus_tune.recipe.config import CampusConfig, load_recipe
     from campus_tune.recipe.drop_block import SUSPECTS
-    from campus_tune.recipe.training_yaml import run_seed, run_size
+    from campus_tune.recipe.training_yaml import in_rounds, rounds_of, run_seed, run_size, setting_number, setting_whole
+    from campus_tune.recipe.trl_yaml import REWARDS
     from campus_tune.words.findings import Finding
     from campus_tune.words.strict_yaml import read_yaml
 
@@ -109,6 +110,10 @@ def main(options: argparse.Namespace) -> Answer:
     sized = isinstance(options.domains, dict)
     n_rows = options.rows or (sum(options.domains.values()) if sized else USUAL_ROWS)
     size = run_size(training, n_rows, global_batch=options.batch)
+    rounds = rounds_of(training) if any(training.get(name) for name in REWARDS) and not options.batch else None
+    if rounds is not None:
+        by_epochs = setting_whole(training, "max_steps") <= 0
+        size = in_rounds(size, rounds, setting_number(training, "num_train_epochs") if by_epochs else 0.0)
     config = CampusConfig.from_mapping({**block, **given})
     seed = run_seed(training) if config.seed is None else config.seed
     config = replace(config, seed=seed)
@@ -122,6 +127,12 @@ def main(options: argparse.Namespace) -> Answer:
         domains=tuple(rows.names),
     )
     findings = [*problems_in_method(config), *run.findings(), *plan_findings(config, run)]
+    if rounds is not None:
+        what = (
+            f"It is trained by reward: a step here is a round, of {rounds.global_batch} prompts with {rounds.group} "
+            f"answers each and of {rounds.steps} optimizer step{'s' * (rounds.steps > 1)}."
+        )
+        findings.append(Finding("info", what))
     if any(entry.by != SUSPECTS for entry in config.drop or ()):
         what = "`drop` leaves out nothing here: which rows it names is known from the data, by campus-tune check."
         findings.append(Finding("info", what))

@@ -17,6 +17,7 @@ from campus_tune.model import compat
 
 if TYPE_CHECKING:
     from transformers import Trainer
+    from trl import GRPOConfig
 
 MODULES = ("trl.trainer.grpo_trainer", "trl.trainer.rloo_trainer")
 LIBRARIES = ("transformers", *MODULES, "trl.extras.profiling")  # whose decorator some of their methods have
@@ -72,6 +73,23 @@ def sizes_of(trainer: Trainer) -> dict[str, int]:
         "steps_per_generation": args.steps_per_generation,
         "iterations": reward.num_iterations,
         "accumulation": args.gradient_accumulation_steps,
+    }
+
+
+def sizes_asked(training: GRPOConfig) -> dict[str, int]:
+    """The same of a trainer that is not made yet.
+
+    Args:
+        training: `trl.GRPOConfig` or `trl.RLOOConfig`.
+    """
+    return {
+        "prompts": training.generation_batch_size // training.num_generations,
+        "group": training.num_generations,
+        "micro_rows": training.per_device_train_batch_size,
+        "world": training.world_size,
+        "steps_per_generation": training.steps_per_generation,
+        "iterations": training.num_iterations,
+        "accumulation": training.gradient_accumulation_steps,
     }
 
 

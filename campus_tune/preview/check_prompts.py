@@ -15,13 +15,13 @@ from campus_tune.data.prompt_rows import PROMPT, text_of, why_no_prompts
 from campus_tune.method.rounds import Rounds
 from campus_tune.model.prepare import HERE, OURS
 from campus_tune.model.reward_functions import load_rewards, missing_columns
+from campus_tune.model.reward_trainers import sizes_asked
 from campus_tune.preview.recipe_rows import recipe_rows
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.reward_rules import for_rewards
 from campus_tune.recipe.trl_yaml import parse_trl
 from campus_tune.words.errors import CampusError, DataError, RecipeError
 from campus_tune.words.findings import Finding
-from campus_tune.words.types import Json
 from campus_tune.words.wording import listed
 
 if TYPE_CHECKING:
@@ -90,14 +90,7 @@ def _cut(training: GRPOConfig, n: int) -> list[Finding]:
     Raises:
         TrainerError: a generation and an optimizer step do not divide one another.
     """
-    group, per_step = training.num_generations, training.gradient_accumulation_steps
-    sizes: Json = {
-        "micro_rows": training.per_device_train_batch_size,
-        "steps_per_generation": training.steps_per_generation,
-        "iterations": training.num_iterations,
-        "accumulation": per_step,
-    }
-    rounds = Rounds(prompts=training.generation_batch_size // group, group=group, world=training.world_size, **sizes)
+    rounds = Rounds(**sizes_asked(training))
     if n < rounds.global_batch:
         what = f"{n} prompts are fewer than the {rounds.global_batch} that one round of generations takes."
         remedy = "Add prompts, or lower per_device_train_batch_size or steps_per_generation, or raise num_generations."
@@ -111,7 +104,7 @@ def _cut(training: GRPOConfig, n: int) -> list[Finding]:
         else f"one generation, trained in {rounds.steps} optimizer step{'s' * (rounds.steps > 1)}"
     )
     said = (
-        f"A generation is {rounds.prompts} prompts with {group} answers each, a round is {of_round}: {steps} steps "
-        f"draw {drawn} prompts, {drawn / n:.2g} for each that is there."
+        f"A generation is {rounds.prompts} prompts with {rounds.group} answers each, a round is {of_round}: {steps} "
+        f"steps draw {drawn} prompts, {drawn / n:.2g} for each that is there."
     )
     return [Finding("info", said)]

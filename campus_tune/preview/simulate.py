@@ -7,7 +7,6 @@ that says who is drawn is planned by the same policy, with a book that the learn
 goes by probes (rules, bandits, shares that are moved, a clock of competence) goes by those of the learner.
 
 >>> from campus_tune.recipe.config import CampusConfig
-from campus_tune.recipe.reward_rules import for_rewards, only_by_rewards
 >>> config = CampusConfig(metrics=["length", "mtld"], selector="round_robin", stages=4, handover=0.5, seed=0)
 >>> run = simulate(config, n_rows=800, global_batch=8)
 >>> [(stage.chosen, stage.n_rows) for stage in run.stages]

@@ -18,7 +18,7 @@ from campus_tune.data.judged import keys_of
 from campus_tune.data.said import Said
 from campus_tune.data.shapes import Shape
 from campus_tune.run.ledger import FILE, FOLDER
-from campus_tune.run.ledger_lines import find_ledger, read_events
+from campus_tune.run.ledger_lines import find_ledger, is_by_reward, read_events
 from campus_tune.run.row_map import FILE as MAP
 from campus_tune.run.row_map import LIKELIEST
 from campus_tune.run.told import NO_BASIS
@@ -197,6 +197,12 @@ def why_no_map(run: Path, events: Sequence[Json]) -> DataError:
         run: as it was named.
         events: the lines of its ledger.
     """
+    if is_by_reward(events):
+        return DataError(
+            f"`{run}` must be a run that was trained on answers, got one by reward, whose rows have none that could be "
+            "wrong. Its page shows the hardest prompts, and those whose reward contradicts itself: campus-tune report "
+            f"{run}"
+        )
     told = [event for event in events if event["event"] == "map"]
     if told and told[-1].get("basis") == NO_BASIS:
         return DataError(f"`{run}` must have made a map of its rows, got none: {told[-1].get('why', '')} {ASK_BEFORE}")

@@ -12,7 +12,7 @@ from campus_tune.report.heat_map import Heat
 from campus_tune.report.value_facts import FarRow, ValueFacts, read_value
 from campus_tune.report.value_page import scaled
 from campus_tune.run.ledger import FILE, FOLDER
-from campus_tune.run.ledger_lines import find_ledger, read_events
+from campus_tune.run.ledger_lines import find_ledger, is_by_reward, read_events
 from campus_tune.run.value_table import HARMFUL, HELPFUL
 from campus_tune.words.errors import DataError
 from campus_tune.words.tables import table, table_with_texts
@@ -46,6 +46,11 @@ def read_run_values(run: Path) -> ValueFacts:
             raise DataError(
                 f"`{run}` must be a run that is over, for values are added up at its end, got one that goes on or was "
                 "killed. Wait for it, or resume it from its last checkpoint."
+            )
+        if is_by_reward(events):
+            raise DataError(
+                f"`{run}` must be a run that was trained on answers, got one by reward, which measures no values. What "
+                f"its answers showed of each prompt: campus_tune.open_run({str(run)!r}).prompts."
             )
         raise DataError(
             f"`{run}` must be a run that measured values, got one that did not. Train with `value: true` and probes, "

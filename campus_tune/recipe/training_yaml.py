@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from campus_tune.method.rounds import Rounds
 from campus_tune.recipe.schedule import make_schedule
 from campus_tune.recipe.trl_values import number_problem
 from campus_tune.words.errors import RecipeError
@@ -29,6 +30,9 @@ _DEFAULTS: Json = {
     "warmup_steps": 0,
     "seed": 42,
     "warmup_ratio": 0.0,
+    # what GRPOConfig has
+    "num_generations": 8,
+    "num_iterations": 1,
 }
 
 
@@ -60,14 +64,62 @@ def run_size(settings: Mapping[str, Any], n_rows: int, *, global_batch: int | No
     """
     accumulation = setting_whole(settings, "gradient_accumulation_steps")
     micro = setting_whole(settings, "per_device_train_batch_size")
-    launch = {"num_processes": settings.get("num_processes") or os.environ.get("WORLD_SIZE", "1")}
-    batch = global_batch or micro * accumulation * setting_whole(launch, "num_processes")
+    batch = global_batch or micro * accumulation * _processes(settings)
     max_steps = setting_whole(settings, "max_steps")
     per_epoch = math.ceil(n_rows / batch) if batch > 0 else 0
     total = max_steps if max_steps > 0 else math.ceil(setting_number(settings, "num_train_epochs") * per_epoch)
     if batch < 1 or total < 1:
         raise RecipeError(f"The batch and the steps of a run must be at least 1, got {batch} and {total}. Raise them.")
     return RunSize(n_rows, batch, total)
+
+
+def rounds_of(settings: Mapping[str, Any]) -> Rounds:
+    """How a run by reward cuts its prompts, as GRPOConfig reads the YAML.
+
+    Args:
+        settings: the training YAML.
+
+    Raises:
+        RecipeError: a trainer setting is no number, or a generation is no whole number of prompts.
+        TrainerError: a generation and an optimizer step do not divide one another.
+    """
+    micro, world = setting_whole(settings, "per_device_train_batch_size"), _processes(settings)
+    accumulation, group = (setting_whole(settings, name) for name in ("gradient_accumulation_steps", "num_generations"))
+    per_generation = accumulation
+    if settings.get("steps_per_generation"):
+        per_generation = setting_whole(settings, "steps_per_generation")
+    elif settings.get("generation_batch_size"):
+        per_generation = setting_whole(settings, "generation_batch_size") // (micro * world)
+    prompts, over = divmod(micro * world * per_generation, group)
+    if over or prompts < 1:
+        raise RecipeError(
+            f"`num_generations` must divide the {micro * world * per_generation} answers of a generation, got {group}. "
+            "Change it, or per_device_train_batch_size."
+        )
+    iterations = setting_whole(settings, "num_iterations")
+    return Rounds(prompts, group, micro, world, per_generation, iterations, accumulation)
+
+
+def in_rounds(size: RunSize, rounds: Rounds, epochs: float) -> RunSize:
+    """The size of a run by reward as the curriculum counts it: a round is to it what a step is to others.
+
+    >>> rounds = Rounds(8, 8, 16, 1, 4, iterations=1, accumulation=2)
+    >>> in_rounds(RunSize(n_rows=960, global_batch=32, total_steps=100), rounds, 0.0)
+    RunSize(n_rows=960, global_batch=8, total_steps=50)
+
+    Args:
+        size: with the optimizer steps of the run.
+        rounds: how it cuts its prompts.
+        epochs: that it trains, where they say how long it is; else 0.
+    """
+    steps = epochs * (size.n_rows // rounds.global_batch) if epochs else size.total_steps / rounds.steps
+    return RunSize(size.n_rows, rounds.global_batch, max(1, math.ceil(steps)))
+
+
+def _processes(settings: Mapping[str, Any]) -> int:
+    """How many the YAML asks for, or this launch has."""
+    launch = {"num_processes": settings.get("num_processes") or os.environ.get("WORLD_SIZE", "1")}
+    return setting_whole(launch, "num_processes")
 
 
 def setting_number(settings: Mapping[str, Any], name: str) -> float:

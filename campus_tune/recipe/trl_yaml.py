@@ -248,7 +248,7 @@ def unknown_in(settings: Json, trainer: str = SFT) -> list[str]:
 def trl_schema() -> Json:
     """Each key of a training YAML besides the blocks as JSON schema: TRL's fields, accelerate's, and `env`."""
     schemas: Json = {}
-    for trainer in (*BY_REWARD, SFT):  # what several have is as sft has it
+    for trainer in (RLOO, GRPO, SFT):  # what several have is as the last has it
         parser = trl_parser(trainer)
         schemas |= field_schemas(parser.dataclass_types)
         for action in parser._actions:
@@ -275,6 +275,8 @@ def _is_launch_key(key: str) -> bool:
 
 def _unknown(key: str, known: list[str], trainer: str) -> str:
     hint = nearest(key, [*known, BLOCK, CONFIG, *launch_flags()])
-    if trainer == SFT and key in REWARDS:
-        hint = " It is trained by reward: campus-tune grpo, or rloo."
+    others = [one for one in (SFT, *BY_REWARD) if one != trainer and key in _dests(trl_parser(one))]
+    if others:
+        way = "on answers" if others[0] == SFT else "by reward"
+        hint = f" It is of training {way}: campus-tune {', or '.join(others)}."
     return f"`{key}` must be a field of TRL's {trainer} YAML or `{BLOCK}`, got an unknown key.{hint}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +217,15 @@ COMPARED: dict[str, Any] = {
 }
 COMPARED["decision"] |= {"chosen": str, "lanes?": SIZES}
 COMPARED["probes"] = {"stage?": int, "domains": {str: {"loss?": MAYBE, "rows?": MAYBE}}}
+
+
+def is_by_reward(events: Sequence[Json]) -> bool:
+    """Whether a run's model was trained by reward.
+
+    Args:
+        events: the lines of its ledger.
+    """
+    return any(event.get("task") == "prompts" for event in events[:1])
 
 
 def find_ledger(run: Path) -> Path | None:

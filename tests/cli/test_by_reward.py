@@ -11,14 +11,16 @@ import pytest
 import yaml
 
 from campus_tune.cli.completion import prepare
-from campus_tune.cli.main import in_full, main, make_parser
+from campus_tune.cli.main import in_full, is_misspelt, main, make_parser
 from campus_tune.preview.check import check
 from campus_tune.preview.simulate import simulate
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.trl_yaml import parse_trl, trainer_asked, trl_schema
 from campus_tune.run.ledger import read_ledger
+from campus_tune.words.types import Json
 from tests.compare.reward_recipe import REWARD, STEPS, reward_recipe
 from tests.compare.tiny_compare import write_rows
+from tests.report.made_up_prompts import make_prompt_run
 from tests.run.prompts.tiny_prompts import prompts
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # what trl and transformers say to each other
@@ -83,7 +85,59 @@ def test_a_recipe_must_be_named_and_have_rewards(tmp_path: Path, run: Run) -> No
 
 
 def test_sft_says_which_command_takes_it(tmp_path: Path, run: Run) -> None:
-    assert "It is trained by reward: campus-tune grpo, or rloo." in run("sft", str(reward_recipe(tmp_path)))[1]
+    said = run("sft", str(reward_recipe(tmp_path)))[1]
+    assert "`reward_funcs` must be a field of TRL's sft YAML" in said
+    assert said.count("It is of training by reward: campus-tune grpo, or rloo.") == said.count("an unknown key") > 1
+    back = run("grpo", str(reward_recipe(tmp_path, max_length=64)))[1]
+    assert "`max_length` must be a field of TRL's grpo YAML or `campus`, got an unknown key. It is of" in back
+
+
+def test_what_the_trainer_would_refuse_is_told_before_a_model_is_loaded(tmp_path: Path, run: Run) -> None:
+    sizes = {"steps_per_generation": 2, "gradient_accumulation_steps": 3}
+    block = {"metrics": ["length"], "weights": ["focal"]}
+    said = run("rloo", str(reward_recipe(tmp_path, model_name_or_path="no/such", campus=block, **sizes)))[1]
+    assert "`weights` must be left out where a model is trained by reward" in said
+    assert "a generation and an optimizer step must divide one another" in said
+
+
+@pytest.mark.parametrize("field", ["epsilon", "delta", "scale_rewards", "max_length"])
+def test_a_field_of_any_trainer_is_no_misspelt_flag_of_compare(field: str) -> None:
+    compare = make_parser(["compare"]).parse_known_args(["compare", "--config", "recipe.yaml"])[0].parser
+    assert not is_misspelt(f"--{field}", compare)
+    assert is_misspelt("--devics", compare)
+
+
+def test_a_run_by_reward_has_neither_suspects_nor_values(tmp_path: Path, run: Run) -> None:
+    of_prompts = str(make_prompt_run(tmp_path / "run"))
+    code, said = run("suspects", of_prompts)
+    assert code == 2
+    assert "got one by reward, whose rows have none that could be wrong" in said
+    code, said = run("value", of_prompts)
+    assert code == 2
+    assert f"campus_tune.open_run('{of_prompts}').prompts" in said
+
+
+@pytest.mark.parametrize(
+    ("sizes", "steps", "prompts"),
+    [
+        ({}, 4, 2),  # one generation of 8 answers, 4 to each prompt, in each of 4 steps
+        ({"steps_per_generation": 4, "gradient_accumulation_steps": 2}, 2, 8),
+        ({"generation_batch_size": 16, "num_iterations": 2, "gradient_accumulation_steps": 8}, 4, 8),
+        ({"steps_per_generation": 1, "gradient_accumulation_steps": 2, "max_steps": -1, "num_train_epochs": 2}, 20, 4),
+    ],
+)
+def test_simulate_counts_rounds_of_prompts(sizes: Json, steps: int, prompts: int, tmp_path: Path, run: Run) -> None:
+    asked = {"per_device_train_batch_size": 8, "num_generations": 4, "max_steps": 4, "campus": {"selector": "shuffle"}}
+    recipe = reward_recipe(tmp_path, **{**asked, **sizes})
+    said = run("simulate", "--config", str(recipe), "--rows", "40")[1]
+    assert f"{steps} steps of {prompts} rows" in said
+    assert f"a step here is a round, of {prompts} prompts with 4 answers each" in said
+
+
+def test_simulate_refuses_a_generation_that_holds_no_whole_prompts(tmp_path: Path, run: Run) -> None:
+    recipe = reward_recipe(tmp_path, per_device_train_batch_size=8, num_generations=3)
+    said = run("simulate", "--config", str(recipe))[1]
+    assert "`num_generations` must divide the 8 answers of a generation, got 3. Change it" in said
 
 
 def test_rows_are_looked_at_before_the_model(tmp_path: Path, run: Run) -> None:
