@@ -506,9 +506,7 @@ def edit_curriculum_state(checkpoint: Path, edit: Callable[[Json], None]) -> Non
 
 def test_a_checkpoint_of_a_run_of_prompts_is_refused(stopped: Path) -> None:
     edit_curriculum_state(stopped / "checkpoint-4", lambda state: state.update(version="prompts 1"))
-    with pytest.raises(
-        ResumeError, match=r"must hold a curriculum of rows, got one of 'prompts 1'\. Resume with the tr"
-    ):
+    with pytest.raises(ResumeError, match=r"got 'prompts 1'\. Resume with the trainer and the campus_tune"):
         resume(stopped)
 
 
