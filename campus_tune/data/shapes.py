@@ -73,6 +73,11 @@ def must_have(names: Sequence[str], shape: Shape) -> str:
     return (
         "training rows must have prompt and completion, messages, conversations with from and value, or "
         f"{shape.dataset_text_field}, got the columns {', '.join(names)}. "
+        + (
+            "Prompts and a reward are trained by campus-tune grpo (campus-tune guide prompts). "
+            if "prompt" in names
+            else ""
+        )
     )
 
 

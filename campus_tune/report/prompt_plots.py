@@ -135,7 +135,7 @@ def pass_rates(facts: PromptFacts) -> Picture | None:
             if points:
                 how = {**face.on_line(len(points)), "linewidth": 1.1}
                 axis.plot(*zip(*points, strict=True), label=fitted(name), **how)
-        axis.plot(*zip(*overall, strict=True), color=INK, linewidth=2.6, label="all prompts")
+        axis.plot(*zip(*overall, strict=True), color=INK, linewidth=2.6, marker=_dot(overall), label="all prompts")
         axis.set(ylim=(-0.02, 1.02), xlabel="optimizer step at the stage's end", ylabel="answers that passed")
         percent(axis.yaxis)
         legend_below(figure, axis, narrow=narrow, columns=6)
@@ -154,6 +154,11 @@ def pass_rates(facts: PromptFacts) -> Picture | None:
         "as it learns can have a flat line. Test prompts tell learning from drawing."
         + (f" Of {len(many)} domains those with most groups." if len(many) > len(names) else ""),
     )
+
+
+def _dot(points: Sequence[object]) -> str | None:
+    """What marks a line's points: one alone is no line, and would not be seen."""
+    return "o" if len(points) == 1 else None
 
 
 def by_band(facts: PromptFacts) -> Picture | None:
@@ -207,7 +212,7 @@ def rewards(facts: PromptFacts) -> Picture | None:
             how = {**face.on_line(len(points)), "linewidth": 1.1}
             axis.plot(*zip(*points, strict=True), label=fitted(name), **how)
         total = [(stage.end, stage.reward) for stage in known]
-        axis.plot(*zip(*total, strict=True), color=INK, linewidth=2.6, label="weighted sum")
+        axis.plot(*zip(*total, strict=True), color=INK, linewidth=2.6, marker=_dot(total), label="weighted sum")
         axis.set(xlabel="optimizer step at the stage's end", ylabel="mean reward")
         legend_below(figure, axis, narrow=narrow, columns=4)
 

@@ -199,6 +199,8 @@ def predict_shares(
     # What each feature tells alone; and together all that tell something, or all there are. One of few that tells much
     # is not drowned by many that tell nothing, and several that tell little each may tell enough together.
     base = tried.left_out(None)
+    if tried.share.min() == tried.share.max():  # all came out alike: there is nothing to tell apart
+        return PassPrediction(one_rate, base.worth, len(rows), gains=dict.fromkeys(features.names, 0.0))
     gains = {name: _gain(tried.left_out(features.only([name])), base) for name in features.names}
     telling = tuple(name for name, (gain, error) in gains.items() if gain > error)
     choices = [features.only(names) for names in dict.fromkeys((telling, features.names)) if names]

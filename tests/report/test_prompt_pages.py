@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 
+from campus_tune.report import prompt_plots
 from campus_tune.report.prompt_facts import GroupsShown, PredictionShown, PromptFacts, read_prompts
 from campus_tune.report.prompt_page import (
     by_band,
@@ -22,7 +24,7 @@ from campus_tune.report.prompt_page import (
     regions_table_of_prompts,
     sentences,
 )
-from campus_tune.report.prompt_plots import PROMPT_PICTURES, prompt_pictures, prompt_words
+from campus_tune.report.prompt_plots import PROMPT_PICTURES, pass_rates, prompt_pictures, prompt_words, rewards
 from campus_tune.report.run_facts import RunOnDisk, read_run
 from campus_tune.report.run_page import run_content
 from campus_tune.report.write import markdown_of, write_report
@@ -161,6 +163,20 @@ def test_every_picture_says_in_numbers_what_it_shows(facts: PromptFacts) -> None
     assert found["pass_rates"].alt.startswith("56% of the answers passed in stage 0, 36% in stage 5. By domain, first ")
     assert "above 80 %: 50%" in found["pass_rates_by_band"].alt
     assert found["prompt_map"].alt.startswith("96 prompts: 41 passed sometimes")
+
+
+@pytest.mark.parametrize(("stages", "marker"), [(1, "o"), (2, None)])
+def test_the_only_stage_of_a_run_is_a_dot(
+    stages: int, marker: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: dict[object, object] = {}
+    monkeypatch.setattr(Axes, "plot", lambda *_, **how: drawn.update({how["label"]: how.get("marker")}))
+    monkeypatch.setattr(prompt_plots, "legend_below", lambda *_, **__: None)
+    facts = read_run(make_prompt_run(tmp_path / "run", stages=stages, rows=40, plain_rewards=False)).prompts
+    assert facts is not None
+    with coarse_pictures():
+        assert all(one is not None and one.png for one in (pass_rates(facts), rewards(facts)))
+    assert (drawn["all prompts"], drawn["weighted sum"]) == (marker, marker)
 
 
 def test_rewards_of_several_functions_have_a_picture(tmp_path: Path) -> None:

@@ -193,6 +193,16 @@ def test_prompts_that_all_pass_or_all_fail_say_so_and_no_more(share: float) -> N
     assert 0 < found.rate.min() <= found.rate.max() < 1
 
 
+@pytest.mark.parametrize("worth", [1.0, 0.0])
+def test_where_all_came_out_alike_no_feature_tells_anything(worth: float) -> None:
+    rows = np.arange(24)  # a group each, as chances of a spread count them
+    features = PromptFeatures.of(noise(3, 0) | {"row": np.arange(N) * 1.0}, {}, N)
+    found = predict_shares(np.full(24, worth), np.ones(24), features, rows=rows)
+    assert (found.used, found.gain, set(found.gains.values())) == ((), 0.0, {0.0})
+    assert np.ptp(found.rate) == 0
+    assert abs(found.rate[0] - worth) < 0.05
+
+
 def test_one_feature_that_splits_the_prompts_cleanly_is_followed() -> None:
     passed = np.where(np.arange(40) < 20, 8.0, 0.0)
     features = PromptFeatures.of({"level": np.arange(80.0)}, {}, 80)
