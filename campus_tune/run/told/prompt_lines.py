@@ -77,6 +77,14 @@ def prompt_warnings(record: Json, said: Collection[str]) -> dict[str, str]:
             f"same ({record['pass_rate'] or 0:.0%} passed). Nothing much is learned from such a stage: raise "
             "num_generations or the temperature, take easier or harder prompts, or a reward of more than two values."
         )
+    if record["pass_rate"] in (0, 1) and flat < MANY_FLAT:
+        which, earn = ("all", "wrong answers earn as much") if record["pass_rate"] else ("none", "right ones earn less")
+        found["at"] = (
+            f"{which} of the answers of stage {stage} passed, though their rewards differ (mean "
+            f"{record['reward']:.3g}): one passes from the weighted reward on that `passes: at` says, 1 where the "
+            f"recipe does not. If {earn}, change it: passes: {{at: 0.5}}, for example. Till then pass rates and the map "
+            "tell no prompt from another; prompts are drawn by whether their rewards differ."
+        )
     if groups["untried"] > MANY_UNTRIED * groups["n"]:
         found["untried"] = (
             f"{groups['untried']:,} of the {groups['n']:,} groups of stage {stage} got no reward at all: every reward "

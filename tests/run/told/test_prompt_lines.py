@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from campus_tune.run.told.decision_lines import decision_line
@@ -75,6 +77,20 @@ def test_what_a_person_should_know_is_said_once(changed: Json, kind: str, said: 
     assert found[kind].startswith(said)
     assert prompt_warnings(record, said=[kind]) == {}
     assert prompt_warnings({**record, "groups": {**record["groups"], "n": 15}}, said=()) == {}  # too few to say
+
+
+@pytest.mark.parametrize(
+    ("rate", "said"),
+    [
+        (0.0, r"none of the answers of stage 3 passed, though .* \(mean 0\.4\).* If right ones earn less, change it"),
+        (1.0, r"all of the answers of stage 3 passed, though .* If wrong answers earn as much, change it"),
+    ],
+)
+def test_a_bound_that_tells_no_answers_apart_is_said(rate: float, said: str) -> None:
+    record = {**ENDED, "pass_rate": rate}
+    assert re.match(said, prompt_warnings(record, said=())["at"])
+    assert prompt_warnings({**record, "groups": {**GROUPS, "without_gradient": 1.0}}, said=["flat"]) == {}  # all alike
+    assert prompt_warnings({**record, "pass_rate": None}, said=()) == {}
 
 
 def test_a_stage_of_rows_has_no_such_warning() -> None:
