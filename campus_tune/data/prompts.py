@@ -61,9 +61,7 @@ def read_prompts(dataset: RowSource, tokenizer: Tokenizer) -> RowTexts:
         DataError: a row has no prompt, or one of no token (its number is named).
     """
     texts = PromptTexts(dataset)
-    starts = bool(
-        len(tokenizer([""])["input_ids"][0])
-    )  # with a token of its own, so that an empty prompt asks something
+    starts = bool(len(tokenizer("")["input_ids"]))  # with a token of its own, so that an empty prompt asks something
     silent = [row for row, prompt in enumerate(texts.prompts) if prompt is None or (prompt in ("", []) and not starts)]
     if silent:
         raise DataError(

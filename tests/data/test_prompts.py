@@ -38,8 +38,10 @@ def test_rows_that_ask_nothing_are_named(nothing: Any) -> None:
 
 
 def test_an_empty_prompt_asks_something_where_a_text_begins_with_a_token() -> None:
-    def begins(texts: list[str], add_special_tokens: bool = True) -> dict[str, list[list[int]]]:
-        return {"input_ids": [[1] * add_special_tokens + [7] * len(text) for text in texts]}
+    def begins(texts: str | list[str], add_special_tokens: bool = True) -> dict[str, Any]:
+        if isinstance(texts, str):
+            return {"input_ids": [1] * add_special_tokens + [7] * len(texts)}
+        return {"input_ids": [begins(text, add_special_tokens)["input_ids"] for text in texts]}
 
     rows = Dataset.from_list([{"prompt": ""}, {"prompt": "b"}])
     assert read_prompts(rows, begins).prompt_tokens.tolist() == [0, 1]  # type: ignore[arg-type]  # all that is asked of it

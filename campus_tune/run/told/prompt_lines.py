@@ -82,8 +82,8 @@ def prompt_warnings(record: Json, said: Collection[str]) -> dict[str, str]:
         found["at"] = (
             f"{which} of the answers of stage {stage} passed, though their rewards differ (mean "
             f"{record['reward']:.3g}): one passes from the weighted reward on that `passes: at` says, 1 where the "
-            f"recipe does not. If {earn}, change it: passes: {{at: 0.5}}, for example. Till then pass rates and the map "
-            "tell no prompt from another; prompts are drawn by whether their rewards differ."
+            f"recipe does not. If {earn}, change it: passes: {{at: 0.5}}, for example. Till then pass rates and the "
+            "map tell no prompt from another; prompts are drawn by whether their rewards differ."
         )
     if groups["untried"] > MANY_UNTRIED * groups["n"]:
         found["untried"] = (
