@@ -162,7 +162,11 @@ def test_a_reward_as_the_trainer_adds_it_up_passes_here_as_where_prompts_are_dra
     weighted = np.array([[0.7, 0.0], [0.7, 0.7]]).astype(np.float32).astype(np.float64)  # a little less than 0.7
     groups = StageGroups(["right"], DOMAINS, at=0.7)
     groups.add(
-        np.array([0, 1]), generation=0, weighted=weighted, by_function={"right": weighted}, tokens=np.ones((2, 2))
+        np.array([0, 1]),
+        generation=0,
+        weighted=weighted,
+        by_function={"right": weighted},
+        tokens=np.ones((2, 2), dtype=np.int64),
     )
     rates = PassRates(4, group=2, at=0.7)
     rates.note(np.array([0, 1]), weighted, when=0)
