@@ -196,7 +196,7 @@ def test_prompts_that_all_pass_or_all_fail_say_so_and_no_more(share: float) -> N
 @pytest.mark.parametrize("worth", [1.0, 0.0])
 def test_where_all_came_out_alike_no_feature_tells_anything(worth: float) -> None:
     rows = np.arange(24)  # a group each, as chances of a spread count them
-    features = PromptFeatures.of(noise(3, 0) | {"row": np.arange(N) * 1.0}, {}, N)
+    features = PromptFeatures.of({**noise(3, 0), "row": np.arange(N, dtype=np.float64)}, {}, N)
     found = predict_shares(np.full(24, worth), np.ones(24), features, rows=rows)
     assert (found.used, found.gain, set(found.gains.values())) == ((), 0.0, {0.0})
     assert np.ptp(found.rate) == 0
