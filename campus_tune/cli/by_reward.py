@@ -38,7 +38,7 @@ def add_parser(commands: Commands, trainer: str, example: str) -> None:
         example: its help.
     """
     parser = add_command(commands, trainer, COMMANDS[trainer], example)
-    parser.usage = f"campus-tune {trainer} --config YAML [--campus.<setting> VALUE …] [flags of TRL]"
+    parser.usage = f"campus-tune {trainer} --config YAML [--campus.<setting> VALUE …] [TRL's flags]"
 
 
 def train_by_reward(trainer: str, argv: Sequence[str]) -> int:

@@ -32,6 +32,11 @@ class HelpText(argparse.HelpFormatter):
             length = len(self._format_action_invocation(inner)) + self._current_indent
             self._action_max_length = max(self._action_max_length, length)
 
+    def _format_action(self, action: argparse.Action) -> str:
+        """Names of commands stand under their title without a line that says what they are."""
+        said = super()._format_action(action)
+        return said.partition("\n")[2] if isinstance(action, argparse._SubParsersAction) else said
+
     def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
         """`FILE …` for several: argparse's `FILE [FILE ...]` costs a line of each help."""
         said = super()._format_args(action, default_metavar)

@@ -22,7 +22,7 @@ from typing import Any
 from campus_tune.cli.answer import Answer, as_json, document_alone
 from campus_tune.cli.exit_codes import DONE, MEANINGS, WRONG
 from campus_tune.cli.help_text import HelpText, filled
-from campus_tune.cli.options import COMMANDS, TAKE_A_RECIPE, TRAIN, TRAINERS, Command
+from campus_tune.cli.options import BESIDE, COMMANDS, TAKE_A_RECIPE, TRAIN, TRAINERS, Command
 from campus_tune.cli.parser import CommandParser
 from campus_tune.words.console import complain
 from campus_tune.words.errors import INTERRUPTED, CampusError
@@ -209,6 +209,8 @@ def make_parser(argv: Sequence[str] | None = None) -> CommandParser:
     for name, summary in COMMANDS.items():
         if argv is None or name == typed:
             import_module(f"campus_tune.cli.{name}").add_parser(commands)
+        elif name in BESIDE:
+            commands.add_parser(name)
         else:
             commands.add_parser(name, help=summary)
     return parser

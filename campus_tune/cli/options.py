@@ -19,8 +19,8 @@ Commands: TypeAlias = "argparse._SubParsersAction[CommandParser]"
 COMMANDS = {  # each is a file here, in the sequence of `campus-tune --help`
     "init": "a first recipe for your rows, with probes cut off them",
     "sft": "fine-tune under a curriculum",
-    "grpo": "train by reward under a curriculum of prompts: GRPO",
-    "rloo": "the same with RLOO",
+    "grpo": "train by reward under a curriculum of prompts; also: rloo",
+    "rloo": "as grpo, with RLOO",
     "simulate": "show what would be drawn, without a model",
     "check": "find what is wrong before training",
     "score": "score all rows ahead of training",
@@ -41,6 +41,7 @@ COMMANDS = {  # each is a file here, in the sequence of `campus-tune --help`
     "demo": "write graded tasks or a small model",
     "completion": "let the Tab key complete all of this",
 }
+BESIDE = {"rloo"}  # named in the line of another one
 TRAINERS = ("sft", "grpo", "rloo")  # of one run: they are handed the words as they are
 TRAIN = (*TRAINERS, "score", "proxy", "compare", "ablate", "search", "value", "suspects")  # their other flags are TRL's
 TAKE_A_RECIPE = (*TRAIN, "simulate", "check")  # it may follow the command's name

@@ -37,14 +37,14 @@ class PromptTexts(Sequence[str]):
     """
 
     def __init__(self, dataset: RowSource) -> None:
-        self._prompts = read_column(dataset, PROMPT)
+        self.prompts = read_column(dataset, PROMPT)
 
     @cached_property
     def _texts(self) -> list[str]:
-        return [as_text(prompt) for prompt in self._prompts]
+        return [as_text(prompt) for prompt in self.prompts]
 
     def __len__(self) -> int:
-        return len(self._prompts)
+        return len(self.prompts)
 
     def __getitem__(self, row: int | slice) -> Any:
         return self._texts[row]
@@ -56,8 +56,20 @@ def read_prompts(dataset: RowSource, tokenizer: Tokenizer) -> RowTexts:
     Args:
         dataset: of rows with a prompt.
         tokenizer: that counts their tokens.
+
+    Raises:
+        DataError: a row has no prompt, or one of no token (its number is named).
     """
     texts = PromptTexts(dataset)
+    starts = bool(
+        len(tokenizer([""])["input_ids"][0])
+    )  # with a token of its own, so that an empty prompt asks something
+    silent = [row for row, prompt in enumerate(texts.prompts) if prompt is None or (prompt in ("", []) and not starts)]
+    if silent:
+        raise DataError(
+            f"`prompt` must say what is asked in every row, got none in {len(silent)} of {len(texts)} rows (rows "
+            f"{listed(silent, 5)}). Fill them in, or drop these rows."
+        )
     counts: list[int] = []
     for start in range(0, len(texts), CHUNK):
         found = tokenizer(texts[start : start + CHUNK], add_special_tokens=False)["input_ids"]

@@ -43,6 +43,8 @@ FADING = ("tries", "passes", "total", "squares", "groups", "spreads", "last_trie
 COUNTS = ("visits", "last")
 _LEAST_WORTH, _MOST_WORTH = 0.05, 50.0
 _SURE = 1e-3  # how near to 0 and 1 an expected rate may be
+_FEW = 32.0  # compared groups, below which they say less than all of what was wrong
+_LATELY = 64.0  # groups after which what was wrong with an expectation counts half
 _SAME = 1e-6  # rewards that differ by less, as a part of the larger one, are the same
 
 
@@ -96,6 +98,7 @@ class PassRates:
         self.worth = UNKNOWING
         self.spread: FloatArray | None = None  # expected chance of a spread, and how many groups that is worth
         self.spread_worth = UNKNOWING
+        self.more_flat = self.compared = 0.0  # groups without a gradient beyond those expected, of how many; lately
 
     # -- what is told of them -----------------------------------------------------------------------------------
 
@@ -109,6 +112,8 @@ class PassRates:
         """
         assert rewards.shape == (len(rows), self.group), f"{rewards.shape} rewards of {len(rows)} × {self.group}"
         assert when >= self.now, f"generation {when} after {self.now}"
+        knows = self.rate is not None or np.count_nonzero(self.tries > 0.5) >= FEWEST  # something to be wrong with
+        expected = self.flat_chance(rows)
         kept = (1.0 - self.forget) ** (when - self.now)
         for name in FADING:
             vars(self)[name] *= kept
@@ -120,10 +125,14 @@ class PassRates:
         high = np.where(tried, rewards, -np.inf).max(axis=1)
         two = n_tried >= 2
         spread = two & ~_same(low, high)
+        compared = two & knows
+        lately = 0.5 ** (np.count_nonzero(compared) / _LATELY)
+        self.more_flat = lately * self.more_flat + float((~spread[compared] - expected[compared]).sum())
+        self.compared = lately * self.compared + np.count_nonzero(compared)
         self._look(rewards[tried])
         self.last_tries[rows], self.last_total[rows] = n_tried, given.sum(axis=1)
         self.tries[rows] += n_tried
-        self.passes[rows] += (tried & self.passed(given)).sum(axis=1)
+        self.passes[rows] += (tried & passes_at(given, self.at)).sum(axis=1)
         self.total[rows] += self.last_total[rows]
         self.squares[rows] += (given**2).sum(axis=1)
         self.groups[rows] += two
@@ -140,6 +149,8 @@ class PassRates:
         """
         assert worth > 0, f"an expected rate must be worth something, got {worth}"
         assert rate is None or rate.shape == (self.n_rows,), "a rate for each prompt"
+        if (self.rate is None) != (rate is None):  # what was wrong before was wrong with other expectations
+            self.more_flat = self.compared = 0.0
         self.rate = None if rate is None else np.clip(rate, _SURE, 1 - _SURE)
         self.worth = float(worth)
 
@@ -155,16 +166,12 @@ class PassRates:
         self.spread = None if chance is None else np.clip(chance, _SURE, 1 - _SURE)
         self.spread_worth = float(worth)
 
-    def passed(self, rewards: FloatArray) -> BoolArray:
-        """Which weighted rewards are a pass, of the same shape."""
-        return (rewards >= self.at) | _same(rewards, np.full_like(rewards, self.at))
-
     def _look(self, rewards: FloatArray) -> None:
         """Whether rewards are still of two values, one that passes and one that does not."""
         if not len(rewards):
             return
         self.least, self.most = min(self.least, float(rewards.min())), max(self.most, float(rewards.max()))
-        passed = self.passed(rewards)
+        passed = passes_at(rewards, self.at)
         for side, name in ((passed, "passing"), (~passed, "failing")):
             values = rewards[side]
             if not len(values):
@@ -266,30 +273,39 @@ class PassRates:
         """
         return 1 - rate**self.group - (1 - rate) ** self.group if self.scaled else rate * (1 - rate)
 
-    def flat_chance(self) -> FloatArray:
-        """The chance that a prompt's next group gives no gradient, all its rewards being the same, shape (N,).
+    def flat_chance(self, rows: IntArray | RowArray | None = None) -> FloatArray:
+        """The chance that a prompt's next group gives no gradient, all its rewards being the same, shape (n,).
 
         Over the posterior: `E[p^G] + E[(1 − p)^G]`, of a beta in closed form; from the counted spreads where rewards
         are of more than two values.
+
+        Args:
+            rows: that are asked about, shape (n,); None for all.
         """
+        a, b = self.posterior() if self.two_valued else self.spread_posterior()
+        if rows is not None:
+            a, b = a[rows], b[rows]
         if not self.two_valued:
-            a, b = self.spread_posterior()
             return b / (a + b)
-        a, b = self.posterior()
-        every, none = np.ones(self.n_rows), np.ones(self.n_rows)
+        every, none = np.ones(len(a)), np.ones(len(a))
         for i in range(self.group):
             every *= (a + i) / (a + b + i)
             none *= (b + i) / (a + b + i)
         return every + none
 
     def shuffled_share(self, rows: BoolArray | None = None) -> float:
-        """The share of groups without a gradient that drawing prompts at random would have now, as expected.
+        """The share of groups without a gradient that drawing prompts at random would have now.
+
+        That is what is expected of the prompts, and what was wrong lately with what was expected of the drawn ones (the
+        difference estimator of survey sampling): a prompt that was tried long ago was tried by a model that knew less.
+        So a run that draws at random is told its own share, whatever it has learned.
 
         Args:
             rows: that can be drawn, shape (N,); None for all.
         """
         chances = self.flat_chance()
-        return float((chances if rows is None else chances[rows]).mean())
+        wrong = self.more_flat / max(self.compared, _FEW)
+        return float(np.clip((chances if rows is None else chances[rows]).mean() + wrong, 0.0, 1.0))
 
     @property
     def per_generation(self) -> float:
@@ -301,7 +317,7 @@ class PassRates:
     def state(self) -> dict[str, NDArray[Any]]:
         """All that was noted and expected, as arrays by name: the counts go on from them to the last bit."""
         marks = [self.now, self.failing, self.passing, self.least, self.most, float(self.two_valued), self.worth]
-        marks.append(self.spread_worth)
+        marks += [self.spread_worth, self.more_flat, self.compared]
         rate, spread = (np.zeros(0) if one is None else one.copy() for one in (self.rate, self.spread))
         arrays = {name: vars(self)[name].copy() for name in (*FADING, *COUNTS)}
         return {**arrays, "rate": rate, "spread": spread, "marks": np.array(marks, dtype=np.float64)}
@@ -325,7 +341,22 @@ class PassRates:
         self.rate, self.spread = rate if len(rate) else None, spread if len(spread) else None
         now, self.failing, self.passing, self.least, self.most, two, *worth = state["marks"].tolist()
         self.now, self.two_valued = int(now), bool(two)
-        self.worth, self.spread_worth = worth
+        self.worth, self.spread_worth, self.more_flat, self.compared = worth
+
+
+def passes_at(rewards: FloatArray, at: float) -> BoolArray:
+    """Which weighted rewards are a pass, of the same shape; one that was not scored, NaN, is none.
+
+    A trainer adds rewards up in 24 bits, where a weight of 0.7 is a little less.
+
+    Args:
+        rewards: weighted sums over the reward functions.
+        at: the reward from which on an answer passes.
+
+    >>> passes_at(np.array([np.float32(0.7), 0.69, np.nan, 2.0]), 0.7).tolist()
+    [True, False, False, True]
+    """
+    return (rewards >= at) | _same(rewards, np.full_like(rewards, at))
 
 
 def _same(one: FloatArray, other: FloatArray) -> BoolArray:

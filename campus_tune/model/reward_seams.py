@@ -65,18 +65,27 @@ def micro_batches_of_a_generation(trainer: Trainer) -> int:
     return int(counts.args.steps_per_generation * counts.num_iterations)
 
 
-def tokens_of(trainer: Trainer, prompts: Sequence[Any]) -> list[list[int]] | None:
-    """The trainer's own tokens of some prompts; None where environments, tools or a class of the user's make others."""
-    kind: Any = type(trainer)
+def answers_in_its_own_way(trainer: Trainer) -> bool:
+    """Whether the tokens that are answered are not only the trainer's own of a prompt.
+
+    So it is with environments, a `rollout_func`, and a class of the user's that tokenises or generates itself.
+    """
     line = [
-        each for each in kind.__mro__ if not f"{each.__module__}.".startswith(tuple(f"{name}." for name in LIBRARY))
+        each
+        for each in type(trainer).__mro__
+        if not f"{each.__module__}.".startswith(tuple(f"{name}." for name in LIBRARY))
     ]
-    if any(name in vars(each) for each in line for name in ANSWERING):
+    given = ("environment_factories", "environments", "rollout_func")
+    return any(name in vars(each) for each in line for name in ANSWERING) or any(
+        getattr(trainer, name, None) is not None for name in given
+    )
+
+
+def tokens_of(trainer: Trainer, prompts: Sequence[Any]) -> list[list[int]] | None:
+    """The trainer's own tokens of some prompts; None where it answers in a way of its own."""
+    if answers_in_its_own_way(trainer):
         return None
-    if any(
-        getattr(trainer, name, None) is not None for name in ("environment_factories", "environments", "rollout_func")
-    ):
-        return None
+    kind: Any = type(trainer)
     return [list(ids) for ids in kind._tokenize_prompts(trainer, list(prompts))[0]]  # not what somebody has set on it
 
 

@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from campus_tune.data.domains import Domains
+from campus_tune.method.pass_rates import passes_at
 from campus_tune.scores.cache import read_columns, write_columns
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, RowArray
 
@@ -122,7 +123,7 @@ def pass_rate(rewards: FloatArray, at: float) -> float | None:
         at: the reward from which on an answer passes.
     """
     tried = np.isfinite(rewards)
-    return float((rewards[tried] >= at).mean()) if tried.any() else None
+    return float(passes_at(rewards[tried], at).mean()) if tried.any() else None
 
 
 class StageGroups:
@@ -243,7 +244,7 @@ class StageGroups:
         if folder is not None:
             write_groups(folder / FOLDER / file_of_stage(stage), groups)
         tried, flat = groups.tried, groups.flat
-        passed = (groups.rewards >= self.at).sum()  # NaN is not
+        passed = passes_at(groups.rewards, self.at).sum()
         of_shuffling = (flat.mean() if shuffled is None else shuffled) * len(groups)
         untried = (~tried.any(axis=1)).sum()
         self._sums += [len(groups), flat.sum(), of_shuffling, untried, groups.tokens.sum(), tried.sum(), passed]

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from campus_tune.data.domains import Domains
+from campus_tune.method.pass_rates import passes_at
 from campus_tune.run.answer_groups import FOLDER, AnswerGroups, file_of_stage, read_groups
 from campus_tune.scores.cache import write_columns
 from campus_tune.words.files import atomic_write
@@ -90,7 +91,7 @@ class PromptMap:
         generation = np.full(n_rows, -1, dtype=np.int64)
         for groups in stages:
             rows, tried = groups.rows, groups.tried
-            n_tried, passed = tried.sum(axis=1), (groups.rewards >= at).sum(axis=1)
+            n_tried, passed = tried.sum(axis=1), passes_at(groups.rewards, at).sum(axis=1)
             added = {"visits": 1, "flat": groups.flat, "tries": n_tried, "passes": passed}
             for name, more in (added | {"contradicting": groups.contradicting}).items():
                 np.add.at(counts[name], rows, more)

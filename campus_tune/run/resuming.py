@@ -139,9 +139,11 @@ def restore(
             "CampusCallback. Resume from a checkpoint of this recipe, or train without resuming."
         )
     if saved.get("version") != STATE_VERSION:
+        version, who = saved.get("version"), "campus_tune"
+        who = who if isinstance(version, int) else f"trainer and the {who}"  # of a run of prompts it is a text
         raise ResumeError(
-            f"the checkpoint at step {step} must hold a curriculum state of version {STATE_VERSION}, got "
-            f"{saved.get('version')!r}. Resume with the campus_tune that wrote it, or train without resuming."
+            f"the checkpoint at step {step} must hold a curriculum state of version {STATE_VERSION}, got {version!r}. "
+            f"Resume with the {who} that wrote it, or train without resuming."
         )
     refuse_misshapen(saved, step)
     changed = config.resume == "changed_future"

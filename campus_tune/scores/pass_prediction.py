@@ -250,7 +250,8 @@ class _Tried:
         self.rows, self.successes, self.trials = rows, np.minimum(successes, trials), trials
         self.share = self.successes / np.maximum(trials, _TINY)
         self.counts = trials / (1 + ALIKE * np.maximum(0.0, trials - 1))
-        self._fold = np.arange(len(rows)) % FOLDS
+        # dealt out at random: of rows that lie by turns (five domains, interleaved) every fifth would be one domain
+        self._fold = np.random.default_rng(FOLDS).permutation(np.arange(len(rows)) % FOLDS)
 
     def pooled(self, kept: BoolArray) -> float:
         """One rate for all, of some of them and one success and one failure beside."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from campus_tune.cli.main import in_full, main, make_parser
-from campus_tune.cli.options import COMMANDS, TAKE_A_RECIPE
+from campus_tune.cli.options import BESIDE, COMMANDS, TAKE_A_RECIPE
 from campus_tune.cli.parser import CommandParser
 
 SHARED = ("--config", "--out", "--json", "--data", "--model", "--seeds", "--seed", "--test", "--jobs", "--top")
@@ -115,7 +115,8 @@ def test_without_arguments_it_shows_its_commands(capsys: pytest.CaptureFixture[s
     assert main([]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert all(f"\n    {command} " in err for command in COMMANDS)
+    assert all(f"\n    {command} " in err for command in COMMANDS if command not in BESIDE)
+    assert all(f"also: {command}\n" in err for command in BESIDE)
 
 
 # -- one word, one meaning ---------------------------------------------------------------------------------------------

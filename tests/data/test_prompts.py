@@ -29,6 +29,24 @@ def test_metrics_read_prompts_and_count_their_tokens_without_a_template() -> Non
     assert texts.columns["level"][:] == [1, 3]
 
 
+@pytest.mark.parametrize("nothing", ["", None])
+def test_rows_that_ask_nothing_are_named(nothing: Any) -> None:
+    rows = Dataset.from_list([{"prompt": "a"}, {"prompt": nothing}, {"prompt": "b"}, {"prompt": nothing}])
+    with pytest.raises(DataError, match=r"got none in 2 of 4 rows \(rows 1, 3\)\. Fill them in, or drop"):
+        read_prompts(rows, tokenizer())
+    assert len(read_prompts(rows.filter(lambda row: bool(row["prompt"])), tokenizer())) == 2
+
+
+def test_an_empty_prompt_asks_something_where_a_text_begins_with_a_token() -> None:
+    def begins(texts: list[str], add_special_tokens: bool = True) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[1] * add_special_tokens + [7] * len(text) for text in texts]}
+
+    rows = Dataset.from_list([{"prompt": ""}, {"prompt": "b"}])
+    assert read_prompts(rows, begins).prompt_tokens.tolist() == [0, 1]  # type: ignore[arg-type]  # all that is asked of it
+    with pytest.raises(DataError, match=r"got none in 1 of 1 rows \(rows 0\)"):
+        read_prompts([{"prompt": None}], begins)  # type: ignore[arg-type]
+
+
 def test_answers_are_texts_numbers_or_turns() -> None:
     columns: dict[str, list[Any]] = {
         "prompt": ["a"] * 3,

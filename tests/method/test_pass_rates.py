@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from campus_tune.method.pass_rates import FADING, PassRates
+from campus_tune.method.prompt_scores import prompt_score
 from campus_tune.words.types import FloatArray, IntArray
 from tests.strategies import examples
 
@@ -165,6 +166,50 @@ def test_what_shuffling_would_have_is_what_a_shuffled_run_has(shape: tuple[float
         seen.append(flat)
         said.append(rates.shuffled_share())
     assert np.mean(said) == pytest.approx(np.mean(seen), abs=0.06)
+
+
+@pytest.mark.parametrize("by_rewards", [False, True])
+def test_what_shuffling_would_have_is_told_of_the_model_as_it_is_now(by_rewards: bool) -> None:
+    rng, n, group = np.random.default_rng(0), 256, 8
+    rates, ability = PassRates(n, group=group), rng.normal(-3, 3, n)
+    seen, true, lagging = [], [], []
+    for when in range(256):
+        score = prompt_score("middle", rates, rng=rng, when=when) if by_rewards else rng.random(n)
+        rows = np.argsort(-score)[:8]
+        passing = 1 / (1 + np.exp(-ability))
+        rewards = (rng.random((8, group)) < passing[rows, None]).astype(np.float64)
+        rates.note(rows, rewards, when=when)
+        if when >= 192:
+            seen.append((rewards.min(axis=1) == rewards.max(axis=1)).mean())
+            true.append((passing**group + (1 - passing) ** group).mean() - rates.shuffled_share())
+            lagging.append(rates.flat_chance().mean())
+        ability += 6 / 256  # the model learns, whatever it is asked
+    assert abs(np.mean(true)) < 0.1
+    if not by_rewards:
+        assert np.mean(seen) - np.mean(lagging) > 0.15  # what was known of each prompt is old
+        assert abs(np.mean(true)) < 0.04
+
+
+def test_what_was_wrong_lately_is_added_to_what_is_expected_of_all_prompts() -> None:
+    rates = PassRates(4, group=2, forget=0.0)
+    rates.expect(np.full(4, 0.5), worth=1e6)  # of two answers, half are the same
+    rates.note(np.array([0, 1]), np.array([[1.0, 1.0], [0.0, np.nan]]), when=0)  # the second says nothing of a spread
+    assert rates.flat_chance().mean() == pytest.approx(0.5, abs=1e-4)
+    assert rates.shuffled_share() == pytest.approx(0.5 + (1 - 0.5) / 32, abs=1e-4)  # one group of few: a part of it
+    for when in range(1, 400):
+        rates.note(np.array([2, 3]), np.ones((2, 2)), when=when)
+    assert rates.shuffled_share() == pytest.approx(1.0)
+    rates.expect(None)  # another expectation, which may be wrong otherwise
+    assert rates.shuffled_share() == pytest.approx(float(rates.flat_chance().mean()))
+
+
+def test_nothing_is_wrong_with_what_nobody_expected() -> None:
+    rates = PassRates(64, group=4)
+    rates.note(np.arange(9), np.ones((9, 4)), when=0)
+    assert rates.compared == 0  # fewer than ten were tried: nothing was known of how prompts differ
+    rates.note(np.arange(9, 12), np.ones((3, 4)), when=1)
+    rates.note(np.arange(12, 16), np.ones((4, 4)), when=2)
+    assert rates.compared == 4
 
 
 def test_what_prompts_are_worth_for_one_another_hangs_on_how_much_they_differ() -> None:

@@ -504,6 +504,12 @@ def edit_curriculum_state(checkpoint: Path, edit: Callable[[Json], None]) -> Non
     reseal(checkpoint)
 
 
+def test_a_checkpoint_of_a_run_of_prompts_is_refused(stopped: Path) -> None:
+    edit_curriculum_state(stopped / "checkpoint-4", lambda state: state.update(version="prompts 1"))
+    with pytest.raises(ResumeError, match=r"got 'prompts 1'\. Resume with the trainer and the campus_tune"):
+        resume(stopped)
+
+
 @pytest.mark.parametrize("version", [5, 3, 0], ids=["without the budget's caps", "without learning rates", "unknown"])
 def test_a_checkpoint_of_another_version_of_the_state_is_refused(stopped: Path, version: int) -> None:
     edit_curriculum_state(stopped / "checkpoint-4", lambda state: state.update(version=version))

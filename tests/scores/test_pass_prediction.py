@@ -96,7 +96,9 @@ def test_a_prompt_is_predicted_from_the_others_alone(monkeypatch: pytest.MonkeyP
     changed = passes.copy()
     changed[7] = GROUP - passes[7]
     before, after = (pass_prediction._Tried(rows, each, tries).left_out(features).rate for each in (passes, changed))
-    same_fifth = np.arange(40) % FOLDS == 7 % FOLDS
+    fold = pass_prediction._Tried(rows, passes, tries)._fold
+    same_fifth = fold == fold[7]
+    assert same_fifth.sum() == 40 // FOLDS
     np.testing.assert_array_equal(before[same_fifth], after[same_fifth])
     assert (before[~same_fifth] != after[~same_fifth]).any()
 
@@ -110,6 +112,17 @@ def test_a_column_of_kinds_gives_each_kind_its_rate() -> None:
     np.testing.assert_allclose(found.rate[:8], KINDS, atol=0.12)  # of 16 prompts of a kind
     assert found.correlation > 0.85
     assert found.worth > 10  # prompts of one kind are alike, so another's tries count as many of one's own
+
+
+@pytest.mark.parametrize("turns", [FOLDS, 2 * FOLDS])
+def test_domains_that_lie_by_turns_are_learnt_from_too(turns: int) -> None:
+    domain, rows = np.arange(200) % turns, np.arange(200)
+    passes = np.random.default_rng(0).binomial(GROUP, np.linspace(0.05, 0.95, turns)[domain]).astype(np.float64)
+    found = predict_shares(
+        passes, np.full(200, GROUP, float), PromptFeatures.of({}, {"domain": domain}, 200), rows=rows
+    )
+    assert found.used == ("domain",)
+    assert found.correlation > 0.8
 
 
 def test_a_number_that_says_little_is_worth_little() -> None:

@@ -39,7 +39,7 @@ class Answers:
     completions: Sequence[Any]
 
     def __len__(self) -> int:
-        return len(self.prompts)
+        return len(self.rows)  # a function may empty the lists it is given
 
     def named(self, place: int) -> str:
         """One of them, for a message."""
@@ -93,6 +93,7 @@ def _careful(function: Callable[..., Any], name: str, answers: Answers) -> Calla
         return False
 
     async def awaited(**given: Any) -> list[Any]:
+        _refuse_missing(function, name, given)
         try:
             said = await function(**given)
         except Exception as error:
@@ -101,6 +102,7 @@ def _careful(function: Callable[..., Any], name: str, answers: Answers) -> Calla
         return rewards_in(said, name, answers)
 
     def asked(**given: Any) -> list[Any]:
+        _refuse_missing(function, name, given)
         try:
             said = function(**given)
         except Exception as error:
@@ -108,6 +110,26 @@ def _careful(function: Callable[..., Any], name: str, answers: Answers) -> Calla
         return rewards_in(said, name, answers)
 
     return awaited if _is_awaited(function) else asked
+
+
+def _refuse_missing(function: Callable[..., Any], name: str, given: Mapping[str, Any]) -> None:
+    """A function is asked with the columns that there are; it may ask for more, and would fail on every row.
+
+    Raises:
+        RewardError: it does.
+    """
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # of some that are not written in Python nobody knows
+        return
+    named = [one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    missing = [one.name for one in named if one.default is one.empty and one.name not in given]
+    if missing:
+        raise RewardError(
+            f"the reward function {name!r} must ask for columns that the prompts have, got {', '.join(missing)}, and "
+            f"what there is is {', '.join(given)}. Rename the column in the data or the parameter in the function, and "
+            "keep remove_unused_columns off: it takes out all columns but the prompt."
+        )
 
 
 def rewards_in(said: Any, name: str, answers: Answers) -> list[Any]:

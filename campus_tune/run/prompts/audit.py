@@ -27,6 +27,7 @@ from campus_tune.model import compat
 from campus_tune.model.peers import Peers
 from campus_tune.model.reward_seams import (
     GENERATES,
+    answers_in_its_own_way,
     generation_of,
     hides_forwards,
     listen,
@@ -67,14 +68,18 @@ def row_keys(rows: Iterable[Mapping[str, Any]]) -> NDArray[np.uint64]:
 
 def not_compared(trainer: Trainer) -> list[str]:
     """What a person should know that the audit of this trainer cannot see; nothing where it sees all."""
-    if not hides_forwards(trainer):
-        return []
-    return [
-        (
+    said = []
+    if answers_in_its_own_way(trainer):
+        said.append(
+            "a rollout_func or a trainer class of your own answers the prompts: the rows that it is handed are "
+            "compared with the plan, and what is trained with what it gives back; what it has asked the model is not."
+        )
+    if hides_forwards(trainer):
+        said.append(
             "use_liger_kernel asks a part of the model by itself here: the prompts that are answered are compared with "
             "the plan, what is trained is not. Set use_liger_kernel: false to have both compared."
         )
-    ]
+    return said
 
 
 @dataclass(eq=False)

@@ -60,7 +60,7 @@ def close_stage(now: PromptSituation, position: PromptPosition) -> bool:
 def leave_epoch(now: PromptSituation, position: PromptPosition) -> None:
     """The rest of the epoch is left out; the next one begins with a decision of its own.
 
-    A round that was begun counts as trained: its prompts were answered.
+    A round that was begun counts as trained, with the prompts of generations of it that were not made.
     """
     epoch = now.curriculum.epoch
     close_stage(now, position)

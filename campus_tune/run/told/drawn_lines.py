@@ -28,8 +28,9 @@ def drawn_lines(end: Json) -> list[str]:
     if suspects:
         parts.append(f"{suspects} were left out when they looked wrong")
     lines = ["; ".join(parts)]
+    prompts = "groups" in end  # which are answered anew each time, and drawn by what they would tell
     often = [f"{name} {passes:.1f}" for name, passes in end["passes"].items() if passes > MOST_PASSES]
-    if often and end["visits_most"] > MOST_PASSES:
+    if often and not prompts and end["visits_most"] > MOST_PASSES:
         lines.append(
             f"warning: rows came up to {end['visits_most']} times (passes of {listed(often, MOST_DOMAINS)}). Up to "
             f"{MOST_PASSES:g} repeats cost little in pretraining (arXiv 2305.16264): lower their shares, or look at "
@@ -38,7 +39,7 @@ def drawn_lines(end: Json) -> list[str]:
     never = end["never_trained"]
     if never["rows"]:
         of = listed([f"{name} {n}" for name, n in never["by_domain"].items()], MOST_DOMAINS)
-        if "groups" in end:  # of prompts, which are drawn by what they would tell: as it should be
+        if prompts:  # as it should be
             return [*lines, f"{never['rows']} of {end['n_rows']} prompts were never drawn ({of})"]
         line = f"{never['rows']} of {end['n_rows']} rows were never trained ({of})"
         no_room = max(0, end["n_rows"] - end["dropped"] - end["visits"])  # for so many of them

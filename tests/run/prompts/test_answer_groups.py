@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from campus_tune.data.domains import Domains
+from campus_tune.method.pass_rates import PassRates
 from campus_tune.run.answer_groups import (
     FOLDER,
     StageGroups,
@@ -19,6 +20,7 @@ from campus_tune.run.answer_groups import (
     pass_rate,
     read_groups,
 )
+from campus_tune.run.prompt_map import PromptMap
 from campus_tune.words.errors import ResumeError
 from campus_tune.words.types import FloatArray, Json
 
@@ -154,6 +156,22 @@ def test_no_scored_answer_has_no_pass_rate() -> None:
     nothing: Json = pass_rate(np.full((2, 2), NAN), 1.0)  # type: ignore[assignment]
     assert nothing is None
     assert pass_rate(np.array([[0.4, 0.6], [NAN, 1.0]]), 0.5) == pytest.approx(2 / 3)
+
+
+def test_a_reward_as_the_trainer_adds_it_up_passes_here_as_where_prompts_are_drawn() -> None:
+    weighted = np.array([[0.7, 0.0], [0.7, 0.7]]).astype(np.float32).astype(np.float64)  # a little less than 0.7
+    groups = StageGroups(["right"], DOMAINS, at=0.7)
+    groups.add(
+        np.array([0, 1]), generation=0, weighted=weighted, by_function={"right": weighted}, tokens=np.ones((2, 2))
+    )
+    rates = PassRates(4, group=2, at=0.7)
+    rates.note(np.array([0, 1]), weighted, when=0)
+    assert groups.groups is not None
+    found = PromptMap.of([groups.groups], DOMAINS, n_rows=4, at=0.7)
+    assert found.passes.tolist() == rates.passes.tolist() == [1, 2, 0, 0]
+    assert groups.record(None)["pass_rate"] == 0.75
+    groups.close(None, 0, None)
+    assert groups.totals()["pass_rate"] == 0.75
 
 
 @given(st.floats(0, 1))

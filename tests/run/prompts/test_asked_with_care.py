@@ -148,6 +148,36 @@ def test_a_function_that_is_awaited_is_asked_with_the_same_care() -> None:
         ask(together)
 
 
+def test_a_column_that_is_not_there_is_said_before_a_function_is_asked() -> None:
+    def judge(completions: list[str], solution: list[str], strict: bool = True, **_: Any) -> list[float]:
+        del strict
+        return [float(one in answer) for one, answer in zip(solution, completions, strict=True)]
+
+    async def awaited(completions: list[str], *, solution: list[str]) -> list[float]:
+        return [float(len(completions)) for _ in solution]
+
+    for function in (judge, awaited, functools.partial(judge, strict=False)):
+        with pytest.raises(
+            RewardError, match=r"got solution, and what there is is prompts, completions, answer\. Rename"
+        ):
+            ask(function, answer=["1"] * N)
+    assert ask(judge, solution=["4"] * N) == [0.0, 0.0, 0.0, 0.0, 1.0, 0.0]  # the advice
+    with pytest.raises(RewardError, match="must give one reward for each of 6 answers, got"):
+        ask(dict)  # whose parameters nobody can read
+
+
+def test_a_function_may_empty_what_it_is_given() -> None:
+    prompts = list(ANSWERS.prompts)
+
+    def judge(prompts: list[str], **_: Any) -> list[float]:
+        prompts.clear()
+        return [1.0] * N
+
+    trainer = SimpleNamespace(reward_funcs=[judge])
+    with asked_with_care(trainer, ["judge"], Answers(ANSWERS.rows, prompts, ANSWERS.completions)):
+        assert trainer.reward_funcs[0](prompts=prompts) == [1.0] * N
+
+
 def test_an_interrupt_is_no_failure() -> None:
     def judge(**_: Any) -> list[float]:
         raise KeyboardInterrupt

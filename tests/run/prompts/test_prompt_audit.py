@@ -174,9 +174,17 @@ def test_a_class_that_makes_its_own_prompts_is_trusted_with_them(tmp_path: Path)
         def _generate(self, prompts: list[str]) -> Any:
             return super()._generate([f"{prompt} please" for prompt in prompts])
 
-    run = PlannedRun(reward_trainer(tmp_path, config=False, trainer_class=Polite)).train()
+    polite = reward_trainer(tmp_path, config=False, trainer_class=Polite)
+    run = PlannedRun(polite).train()
     assert run.audit.generations == [2, 2]
     assert run.audit.checked == run.audit.passed == 2
+    (said,) = not_compared(polite)
+    assert "what is trained with what it gives back; what it has asked the model is not." in said
+
+
+def test_where_a_rollout_answers_it_says_what_is_not_compared(trainer: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(trainer, "rollout_func", lambda *_: {})
+    assert len(not_compared(trainer)) == 1
 
 
 # -- where it is trained -----------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ def test_domains_that_came_more_than_four_times_are_warned_of() -> None:
     assert passes == "passes: chat 1.50, math 6.25"
     assert warning.startswith("warning: rows came up to 7 times (passes of math 6.2).")
     assert len(drawn_lines({**END, "passes": {"chat": 1.5, "math": 4.0}})) == 1
+    assert len(drawn_lines({**END, "groups": {"n": 8}})) == 1  # prompts are answered anew each time
 
 
 def test_rows_that_were_offered_often_and_trained_seldom_are_no_repeats() -> None:
