@@ -93,6 +93,8 @@ def default_arms(block: Json, *, by_reward: bool = False) -> tuple[str, ...]:
     config = CampusConfig.from_mapping(block)
     config = for_rewards(config) if by_reward else config
     parts = of_recipe(config)
+    if by_reward and config.is_shuffle and not parts:  # an order that is none has no control of its own
+        return (RECIPE, RANDOM)
     if not parts:
         return DEFAULT
     orders = () if config.is_shuffle else (SAME_PACING, REVERSED)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from campus_tune.data.prompt_rows import PROMPT, text_of, why_no_prompts
+from campus_tune.data.prompts import read_answers
 from campus_tune.method.rounds import Rounds
 from campus_tune.model.prepare import HERE, OURS
 from campus_tune.model.reward_functions import load_rewards, missing_columns
@@ -67,6 +68,8 @@ def prompt_findings(name: str, settings: Mapping[str, Any], config: CampusConfig
             f"`within` must be a column of the training set ({', '.join(columns)}), got {column!r}. Correct it, or "
             "write within: none."
         )
+    if config.passes is not None and config.passes.answer is not None:
+        read_answers({name: [row.get(name) for row in rows] for name in columns}, config.passes.answer)
     if column in columns:
         sizes = Counter(str(row.get(column)) for row in rows).most_common()
         findings.append(Finding("info", f"domains: {listed([f'{one} ({n})' for one, n in sizes], SHOWN)}."))

@@ -153,7 +153,7 @@ def _numbers(facts: CompareFacts) -> list[Fact]:
     known = [
         one["detectable"] / one["mean_against"]
         for one in differences
-        if one.get("detectable") is not None and one.get("mean_against")
+        if one.get("detectable") is not None and (one.get("mean_against") or 0) > 0
     ]
     if verdict and known:
         found.append(Fact("Would be found", f"{known[0]:.1%}", "with 80 % power"))

@@ -76,11 +76,11 @@ class PromptScoring:
         budget, questions = prompt_budget(trainer, config, texts, n_answers), Questions(config)
         dataset: Any = trainer.train_dataset
         rows = _without_answers(texts)
+        answer = (config.passes or PassSettings()).answer
+        answers = None if answer is None else read_answers(texts.columns, answer)
         if questions.passages or questions.rewards:
-            answer = (config.passes or PassSettings()).answer
-            assert answer is not None, "metrics that ask a model are refused where no column of answers is named"
-            answers, given = read_answers(texts.columns, answer), getattr(trainer.args, "chat_template_kwargs", None)
-            prompts = texts.columns[PROMPT]
+            assert answers is not None, "metrics that ask a model are refused where no column of answers is named"
+            prompts, given = texts.columns[PROMPT], getattr(trainer.args, "chat_template_kwargs", None)
             dataset = answered(prompts, answers, compat.tokenizer_of(trainer), given=given or {})
             rows = read_rows(dataset, what="train_dataset")
         subject = partial(compat.subject, trainer)

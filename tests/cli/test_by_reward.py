@@ -251,6 +251,12 @@ def test_check_looks_at_the_prompts(tmp_path: Path) -> None:
     )
 
 
+def test_check_looks_for_the_column_of_reference_answers(tmp_path: Path) -> None:
+    said = said_by_check(reward_recipe(tmp_path, campus={"metrics": [], "passes": {"answer": "levl"}}))
+    assert "`passes: answer` must be a column of the training set (prompt, cut, level, domain), got 'levl'" in said
+    assert "error" not in said_by_check(reward_recipe(tmp_path, campus={"metrics": [], "passes": {"answer": "level"}}))
+
+
 def test_the_recipe_of_the_middle_is_simulated_with_made_up_rewards() -> None:
     block = {"metrics": [], "thin": {"how": "top", "by": "middle", "keep": 0.5}, "stages": 10}
     plan = simulate(CampusConfig.from_mapping(block), n_rows=200, global_batch=8, epochs=3)

@@ -255,3 +255,8 @@ def test_default_arms_have_no_control_of_weights_that_are_not_there(tmp_path: Pa
     arms = plan_comparison(str(reward_recipe(tmp_path, compare={"arms": None}, campus=thin)), [], {}, out=None).arms
     assert [arm.name for arm in arms] == ["random", "recipe", "shuffled_scores"]
     assert arms[0].campus["passes"] == {"at": 0.5}
+    for block in ({}, {"selector": "shuffle"}):  # nothing is ordered, so nothing is there to turn around
+        arms = plan_comparison(
+            str(reward_recipe(tmp_path, compare={"arms": None}, campus=block)), [], {}, out=None
+        ).arms
+        assert [arm.name for arm in arms] == ["random", "recipe"]

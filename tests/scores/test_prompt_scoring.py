@@ -165,9 +165,10 @@ def test_scores_that_prompts_are_drawn_by_must_be_paid_for(trainer: Any) -> None
     assert "loss" in paid.by_label
 
 
-def test_a_column_of_answers_that_is_not_there_is_named(trainer: Any) -> None:
+@pytest.mark.parametrize("metric", ["loss", "length"])  # also where nothing asks for an answer's loss
+def test_a_column_of_answers_that_is_not_there_is_named(metric: str, trainer: Any) -> None:
     with pytest.raises(DataError, match="`passes: answer` must be a column"):
-        scoring(trainer, "loss", answer="solution")
+        scoring(trainer, metric, answer="solution")
 
 
 @pytest.mark.parametrize(

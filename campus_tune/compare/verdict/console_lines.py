@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from campus_tune.compare.verdict.inputs import ArmResults
-from campus_tune.compare.verdict.sentences import interval, percent
+from campus_tune.compare.verdict.sentences import interval, percent, signed
 from campus_tune.compare.verdict.speed import Speed, amount
 from campus_tune.compare.verdict.verdict import Verdict
 from campus_tune.evaluate.paired import LEVEL
@@ -52,7 +52,7 @@ def lines(verdict: Verdict, arms: Sequence[ArmResults]) -> list[str]:
         if found is None or found.low is None or found.high is None:
             cells += ["", "", ""]
         else:
-            share = [percent(found.share(value), signed=True) for value in (found.value, found.low, found.high)]
+            share = [signed(found, value) for value in (found.value, found.low, found.high)]
             level = f" ({interval(found).removesuffix(' interval')})" if wider else ""
             known = found.p_adjusted
             p = "—" if known is None else "< 0.001" if known < 0.001 else f"{known:.3f}"

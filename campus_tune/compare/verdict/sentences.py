@@ -107,12 +107,22 @@ def verdict_sentence(found: Difference, word: str, *, measure: str, smallest: fl
     head = f"{word[0].upper()}{word[1:]}: {called(found.arm)} ended {ended} "
     between = f"{found.n_seeds} seeds, {found.n_items} {rows_of(measure)}"
     if found.low is not None:
-        low, high = found.share(found.low), found.share(found.high)
-        span = f"{percent(low, signed=True)} to {percent(high, signed=True)}"
-        if low is None or high is None:
-            span = f"{found.low:+.3g} to {found.high:+.3g}".replace("-", "−")
-        between = f"{interval(found)} {span}, {between}"
+        between = f"{interval(found)} {signed(found, found.low)} to {signed(found, found.high)}, {between}"
     return f"{head}{called(found.against)} ({between}){_ending(found, word, smallest)}"
+
+
+def signed(found: Difference, value: float | None) -> str:
+    """A difference or a bound of it: a share of the other arm's mean, where that is above 0, else as it is.
+
+    >>> [signed(Difference("a", "b", -0.1, mean_against=mean), -0.1) for mean in (2.0, -2.0)]
+    ['−5.0 %', '−0.1']
+
+    Args:
+        found: the difference.
+        value: in its units; None where it is not known.
+    """
+    share = found.share(value)
+    return percent(share, signed=True) if share is not None or value is None else f"{value:+.3g}".replace("-", "−")
 
 
 def rows_of(measure: str) -> str:
@@ -144,6 +154,9 @@ def _ending(found: Difference, word: str, smallest: float) -> str:
     if not found.value and found.low is None:
         return "; no seed and no row tells the two apart."
     size = _size(found, found.detectable or 0.0)
+    if word == UNDERPOWERED and found.share(0.0) is None:
+        none = "the mean of the other arm is not above 0, so no share of it says what was worth finding"
+        return f"; only an effect of {size} or more would have been found, and {none}."
     if word == UNDERPOWERED:
         return f"; only an effect of {size} or more would have been found, and {percent(smallest)} was worth finding."
     return f"; an effect of {size} or more would have been found."

@@ -65,6 +65,25 @@ def test_a_higher_reward_helps(rate: float, word: str, said: str) -> None:
     assert "4 seeds, 40 test prompts" in one.sentence
 
 
+def test_of_a_mean_that_is_not_above_zero_there_is_no_share() -> None:
+    def below(arm: str, first: int, by: float) -> list[Json]:  # a model's reward, say: no share of it says anything
+        return [result(arm, seed, [by - one for one in drawn(0.4, first + seed)], tokens=1000) for seed in range(3)]
+
+    arms = [arm_of(below("random", 0, -0.5)), arm_of(below("recipe", 50, -0.49))]
+    verdict = judge(arms, resamples=200)
+    one = verdict.judgements["recipe"]
+    assert one.verdict == "underpowered"
+    assert "so no share of it says what was worth finding" in one.sentence
+    said = "\n".join(lines(verdict, arms))
+    assert "unknown share" not in said
+    assert one.difference is not None
+    assert one.difference.value is not None
+    assert f"{one.difference.value:+.3g}".replace("-", "−") in said
+    sure = judge([arms[0], arm_of(below("recipe", 50, 0.4))], resamples=200).judgements["recipe"]
+    assert sure.verdict == HELPED
+    assert "% higher" not in sure.sentence
+
+
 def test_numbers_by_hand() -> None:
     arm = arm_of([result("recipe", 0, [1.0] * 10 + [0.0] * 30), result("recipe", 1, [0.0] * 20 + [1.0] * 20)])
     assert arm.measure == "reward"
