@@ -92,8 +92,8 @@ def reward_at(curve: Curve, tokens: float) -> float:
     """The reward where so many tokens were generated.
 
     >>> zeros = np.zeros(3)
-    >>> reward_at(Curve(np.array([0.0, 10, 20]), zeros, np.array([0.0, -0.2, -0.6])), 15)
-    0.4
+    >>> reward_at(Curve(np.array([0.0, 10, 20]), zeros, np.array([0.0, -0.25, -0.75])), 15)
+    0.5
 
     Args:
         curve: of one run.
