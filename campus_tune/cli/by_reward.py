@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from campus_tune.cli.options import COMMANDS, Commands, add_command
 from campus_tune.cli.sft import finish
 from campus_tune.method.rounds import Rounds
-from campus_tune.model.reward_functions import load_rewards
+from campus_tune.model.reward_functions import load_rewards, weight_problems
 from campus_tune.model.reward_trainers import sizes_asked
 from campus_tune.recipe.launched import refuse_other_launch
 from campus_tune.recipe.reward_rules import for_rewards
@@ -62,7 +62,7 @@ def train_by_reward(trainer: str, argv: Sequence[str]) -> int:
     if config is not None:
         more += [*refused({**vars(mixture), **vars(script)}), *_refused_there(config, training)]
     try:
-        load_rewards(script)
+        more += weight_problems(training, load_rewards(script))
     except RecipeError as error:
         more += error.problems
     if problems + more:

@@ -96,7 +96,7 @@ def sums(n_per_cell: int, *, seed: int) -> list[Json]:
 def right_sum(completions: Sequence[str | list[dict[str, str]]], answer: Sequence[str], **_: object) -> list[float]:
     """1.0 for every completion that is the right number and nothing else, else 0.0: a reward function for TRL.
 
-    In a recipe: `reward_funcs: campus_tune.demo.sums.right_sum`.
+    In a recipe: `reward_funcs: [campus_tune.demo.sums.right_sum]`.
 
     Args:
         completions: one per try, as TRL hands them over: texts, or conversations whose last message counts.

@@ -19,6 +19,7 @@ from campus_tune.words.registry import nearest
 from campus_tune.words.wording import shown
 
 if TYPE_CHECKING:
+    from trl import GRPOConfig
     from trl.scripts.grpo import GRPOScriptArguments
 
 HANDED = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments")
@@ -37,7 +38,8 @@ def load_rewards(script: GRPOScriptArguments) -> list[Any]:
     Raises:
         RecipeError: no reward is named, or some that cannot be had; each is named.
     """
-    names = list(script.reward_funcs or [])
+    asked: str | list[str] = script.reward_funcs or []
+    names = [asked] if isinstance(asked, str) else list(asked)  # a YAML may name a single one without brackets
     models = [script.reward_model_name_or_path] if script.reward_model_name_or_path else []
     if not names and not models:
         raise RecipeError(
@@ -53,6 +55,20 @@ def load_rewards(script: GRPOScriptArguments) -> list[Any]:
     if problems:
         raise RecipeError(problems)
     return [*models, *found]
+
+
+def weight_problems(training: GRPOConfig, rewards: Sequence[Any]) -> list[str]:
+    """What is wrong with `reward_weights`: there is one for each reward, if there are any.
+
+    Args:
+        training: `trl.GRPOConfig` or `trl.RLOOConfig`.
+        rewards: of `load_rewards`.
+    """
+    weights = training.reward_weights
+    if weights is None or len(weights) == len(rewards):
+        return []
+    expected = f"one number for each of {len(rewards)} rewards"
+    return [f"`reward_weights` must have {expected}, got {len(weights)}. Write as many, a reward model's first."]
 
 
 def load_reward(name: str) -> Callable[..., Any]:

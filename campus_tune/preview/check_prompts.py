@@ -11,11 +11,14 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from campus_tune.data.prompt_rows import PROMPT, text_of, why_no_prompts
 from campus_tune.data.prompts import read_answers
 from campus_tune.method.rounds import Rounds
+from campus_tune.metrics.base import build_metric
 from campus_tune.model.prepare import HERE, OURS
-from campus_tune.model.reward_functions import load_rewards, missing_columns
+from campus_tune.model.reward_functions import load_rewards, missing_columns, weight_problems
 from campus_tune.model.reward_trainers import sizes_asked
 from campus_tune.preview.recipe_rows import recipe_rows
 from campus_tune.recipe.config import CampusConfig
@@ -23,11 +26,13 @@ from campus_tune.recipe.reward_rules import for_rewards
 from campus_tune.recipe.trl_yaml import parse_trl
 from campus_tune.words.errors import CampusError, DataError, RecipeError
 from campus_tune.words.findings import Finding
+from campus_tune.words.types import RowTexts
 from campus_tune.words.wording import listed
 
 if TYPE_CHECKING:
     from trl import GRPOConfig
 
+COLUMN = "column"  # the metric that reads one
 SHOWN = 8  # domains that are named
 
 
@@ -68,10 +73,16 @@ def prompt_findings(name: str, settings: Mapping[str, Any], config: CampusConfig
             f"`within` must be a column of the training set ({', '.join(columns)}), got {column!r}. Correct it, or "
             "write within: none."
         )
+    held = {name: [row.get(name) for row in rows] for name in columns}
     if config.passes is not None and config.passes.answer is not None:
-        read_answers({name: [row.get(name) for row in rows] for name in columns}, config.passes.answer)
+        read_answers(held, config.passes.answer)
+    none = np.zeros(len(rows), dtype=np.int64)  # a column is read, no tokens are
+    texts = RowTexts(response_text=[""] * len(rows), response_tokens=none, prompt_tokens=none, columns=held)
+    for spec in config.scored:
+        if spec.name == COLUMN:
+            build_metric(spec).scores(texts)
     if column in columns:
-        sizes = Counter(str(row.get(column)) for row in rows).most_common()
+        sizes = Counter(map(str, held[column])).most_common()
         findings.append(Finding("info", f"domains: {listed([f'{one} ({n})' for one, n in sizes], SHOWN)}."))
     repeated = len(rows) - len({text_of(row[PROMPT]) for row in rows})
     if repeated:
@@ -79,7 +90,9 @@ def prompt_findings(name: str, settings: Mapping[str, Any], config: CampusConfig
         findings.append(Finding("warning", what, "Remove them, unless their other columns differ on purpose."))
     asked = {key: value for key, value in {**settings, **HERE}.items() if key not in OURS}
     (script, training, _, _), _ = parse_trl(asked, [], trainer=trainer)
-    findings += [Finding("error", problem) for problem in missing_columns(load_rewards(script), columns)]
+    rewards = load_rewards(script)
+    problems = [*missing_columns(rewards, columns), *weight_problems(training, rewards)]
+    findings += [Finding("error", problem) for problem in problems]
     try:
         findings += _cut(training, len(rows))
     except CampusError as error:

@@ -251,6 +251,22 @@ def test_check_looks_at_the_prompts(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("metric", [{"name": "column", "column": "levl"}, {"name": "column", "column": "domain"}])
+def test_check_reads_the_columns_that_prompts_are_ordered_by(metric: Json, tmp_path: Path) -> None:
+    said = said_by_check(reward_recipe(tmp_path, campus={"metrics": [metric]}))
+    assert "error: " in said
+    assert metric["column"] in said
+    assert "error" not in said_by_check(reward_recipe(tmp_path, campus={"metrics": [{**metric, "column": "level"}]}))
+
+
+def test_a_single_reward_needs_no_brackets_and_weights_are_as_many_as_rewards(tmp_path: Path, run: Run) -> None:
+    assert "error" not in said_by_check(reward_recipe(tmp_path, reward_funcs=REWARD))
+    recipe = reward_recipe(tmp_path, reward_funcs=REWARD, reward_weights=[1.0, 0.5], model_name_or_path="no/such")
+    wanted = "`reward_weights` must have one number for each of 1 rewards, got 2. Write as many"
+    assert wanted in said_by_check(reward_recipe(tmp_path, reward_funcs=REWARD, reward_weights=[1.0, 0.5]))
+    assert wanted in run("grpo", str(recipe))[1]
+
+
 def test_check_looks_for_the_column_of_reference_answers(tmp_path: Path) -> None:
     said = said_by_check(reward_recipe(tmp_path, campus={"metrics": [], "passes": {"answer": "levl"}}))
     assert "`passes: answer` must be a column of the training set (prompt, cut, level, domain), got 'levl'" in said
