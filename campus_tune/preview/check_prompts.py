@@ -17,6 +17,7 @@ from campus_tune.data.prompt_rows import PROMPT, text_of, why_no_prompts
 from campus_tune.data.prompts import read_answers
 from campus_tune.method.rounds import Rounds
 from campus_tune.metrics.base import build_metric
+from campus_tune.metrics.column import Column
 from campus_tune.model.prepare import HERE, OURS
 from campus_tune.model.reward_functions import load_rewards, missing_columns, weight_problems
 from campus_tune.model.reward_trainers import sizes_asked
@@ -32,7 +33,6 @@ from campus_tune.words.wording import listed
 if TYPE_CHECKING:
     from trl import GRPOConfig
 
-COLUMN = "column"  # the metric that reads one
 SHOWN = 8  # domains that are named
 
 
@@ -78,9 +78,9 @@ def prompt_findings(name: str, settings: Mapping[str, Any], config: CampusConfig
         read_answers(held, config.passes.answer)
     none = np.zeros(len(rows), dtype=np.int64)  # a column is read, no tokens are
     texts = RowTexts(response_text=[""] * len(rows), response_tokens=none, prompt_tokens=none, columns=held)
-    for spec in config.scored:
-        if spec.name == COLUMN:
-            build_metric(spec).scores(texts)
+    for metric in map(build_metric, config.scored):
+        if isinstance(metric, Column):
+            metric.scores(texts)
     if column in columns:
         sizes = Counter(map(str, held[column])).most_common()
         findings.append(Finding("info", f"domains: {listed([f'{one} ({n})' for one, n in sizes], SHOWN)}."))
