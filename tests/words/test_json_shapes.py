@@ -209,6 +209,15 @@ MAP = {
     "threshold": 2.5,
     "sentence": "…",
 }
+PROMPTS = {
+    "event": "prompt_map",
+    "step": 6,
+    "rows": 40,
+    "regions": {"passed sometimes": 30, "never drawn": 10},
+    "never_drawn": 10,
+    "by_domain": {"code": {"rows": 40, "never_drawn": 10, "pass_rate": 0.5}},
+    "sentence": "…",
+}
 FIRED = {
     "event": "event",
     "kind": "regression",
@@ -253,7 +262,7 @@ def test_a_ledgers_line_of_another_shape_is_named_by_report_and_diff(
     monkeypatch.setattr(write, "run_pictures", NO_PICTURES)
     ledger = run / "curriculum" / "ledger.jsonl"
     lines = [json.loads(line) for line in ledger.read_text().splitlines()]
-    lines[-1:-1] = [RESUMED, ACT, SUSPECTS, FIRED, SHARES, MAP, VALUED]  # this run has none of them
+    lines[-1:-1] = [RESUMED, ACT, SUSPECTS, FIRED, SHARES, MAP, PROMPTS, VALUED]  # this run has none of them
     place = max(i for i, line in enumerate(lines) if line["event"] == kind)  # the last stage's end says most
     folder = Path(shutil.copytree(run, tmp_path / "run"))
     for key in lines[place]:
