@@ -174,13 +174,6 @@ class PromptAudit:
         self._end = listen(trainer, GENERATES, self._generate)
         self._hook = compat.model_of(trainer).register_forward_hook(self._after, with_kwargs=True)
 
-    @staticmethod
-    def on(
-        trainer: Trainer, dataset: RowSource, keys: NDArray[np.uint64], planned: Callable[[int], RowArray]
-    ) -> PromptAudit:
-        """Begin to look; `close()` ends it."""
-        return PromptAudit(trainer, dataset, keys, planned)
-
     def close(self) -> None:
         """Take off what was put on the trainer and its model."""
         self._end()

@@ -444,7 +444,7 @@ def complete(
         selector=now.config.build_selector(),
         groups=StageGroups(names_of_rewards(trainer), domains, at=rates.at),
         rewards=RewardWatch.on(trainer, heard, loader.planned),
-        audit=PromptAudit.on(trainer, loader.dataset, now.keys, loader.planned),
+        audit=PromptAudit(trainer, loader.dataset, now.keys, loader.planned),
         kept=KeptGeneration(trainer, now.peers, micro_per_generation=now.rounds.micro_per_generation),
         same_world=same_world,
     )

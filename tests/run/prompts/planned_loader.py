@@ -40,7 +40,7 @@ class PlannedRun(TrainerCallback):
         self.heard: list[Heard] = []
         args.max_steps = n * self.lasts // args.gradient_accumulation_steps
         trainer._step, trainer._buffered_inputs = 0, None
-        self.audit = PromptAudit.on(trainer, trainer.train_dataset, row_keys(trainer.train_dataset), self.planned)
+        self.audit = PromptAudit(trainer, trainer.train_dataset, row_keys(trainer.train_dataset), self.planned)
         self.watch = RewardWatch.on(trainer, self.heard.append, self.planned)
 
     def planned(self, generation: int) -> RowArray:

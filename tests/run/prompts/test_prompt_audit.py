@@ -338,7 +338,7 @@ def inside(trainer: Any) -> Iterator[tuple[PlannedRun, dict[str, Any]]]:
     run.train()
     assert trainer._step == 2
     state = json.loads(json.dumps(run.audit.state()))
-    run.audit = PromptAudit.on(trainer, trainer.train_dataset, row_keys(trainer.train_dataset), run.planned)
+    run.audit = PromptAudit(trainer, trainer.train_dataset, row_keys(trainer.train_dataset), run.planned)
     yield run, state
     run.audit.close()
 
