@@ -121,7 +121,7 @@ def run_sh(folder: Path, *words: str, ci: bool, fresh: int = 0) -> tuple[int, li
     return done.returncode, [line for line in done.stdout.splitlines() if "pytest" in line]
 
 
-XDIST = "-q -n 2 --dist loadfile --no-loadscope-reorder"
+XDIST = "-q -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=1"
 ROUND = "-m hypothesis --hypothesis-profile=fresh --hypothesis-seed=42"
 
 
