@@ -41,7 +41,7 @@ COMMANDS = {  # each is a file here, in the sequence of `campus-tune --help`
     "demo": "write graded tasks or a small model",
     "completion": "let the Tab key complete all of this",
 }
-BESIDE = {"rloo"}  # named in the line of another one
+BESIDE = {"rloo"}  # named in the line of another one, where all are listed
 TRAINERS = ("sft", "grpo", "rloo")  # of one run: they are handed the words as they are
 TRAIN = (*TRAINERS, "score", "proxy", "compare", "ablate", "search", "value", "suspects")  # their other flags are TRL's
 TAKE_A_RECIPE = (*TRAIN, "simulate", "check")  # it may follow the command's name
@@ -76,8 +76,9 @@ def add_command(
         more: of the description, what only `--help-all` shows.
         rare: flags that `--help` names, and only `--help-all` explains.
     """
+    listed = {} if name in BESIDE else {"help": summary}
     parser = commands.add_parser(
-        name, help=summary, description=description, formatter_class=HelpText, allow_abbrev=allow_abbrev
+        name, description=description, formatter_class=HelpText, allow_abbrev=allow_abbrev, **listed
     )
     parser.more, parser.rare = more, tuple(rare)
     parser.add_argument("--help-all", action=HelpAll)  # named by the last line of the help

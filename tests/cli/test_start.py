@@ -11,7 +11,7 @@ import pytest
 
 import campus_tune
 from campus_tune.cli.main import make_parser
-from campus_tune.cli.options import COMMANDS
+from campus_tune.cli.options import BESIDE, COMMANDS
 from tests.test_layers import HEAVY
 
 ROOT = Path(__file__).parents[2]
@@ -80,7 +80,9 @@ def test_check_of_a_bare_block_asks_no_library_of_the_trainers(tmp_path: Path) -
 def test_the_list_of_commands_is_what_their_own_files_say() -> None:
     whole, typed = make_parser(), make_parser(["--help"])
     assert typed.format_help() == whole.format_help()
-    assert all(summary in " ".join(whole.format_help().split()) for summary in COMMANDS.values())
+    assert all(
+        summary in " ".join(whole.format_help().split()) for name, summary in COMMANDS.items() if name not in BESIDE
+    )
     files = {path.stem for path in Path(campus_tune.__file__).parent.glob("cli/*.py")}
     assert set(COMMANDS) <= files
 
