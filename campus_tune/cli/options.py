@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from campus_tune.cli.answer import Answer
 from campus_tune.cli.help_text import HelpText
@@ -76,7 +76,7 @@ def add_command(
         more: of the description, what only `--help-all` shows.
         rare: flags that `--help` names, and only `--help-all` explains.
     """
-    listed = {} if name in BESIDE else {"help": summary}
+    listed: Any = {} if name in BESIDE else {"help": summary}
     parser = commands.add_parser(
         name, description=description, formatter_class=HelpText, allow_abbrev=allow_abbrev, **listed
     )
