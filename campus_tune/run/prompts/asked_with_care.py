@@ -212,9 +212,7 @@ def _part(given: Mapping[str, Any], begin: int, end: int, n: int) -> dict[str, A
     }
 
 
-def _found(
-    search: Generator[dict[str, Any], bool, int | None], fails: Callable[[Mapping[str, Any]], bool]
-) -> int | None:
+def _found(search: Search, fails: Callable[[Mapping[str, Any]], bool]) -> int | None:
     try:
         part = next(search)
         while True:
